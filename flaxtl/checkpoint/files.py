@@ -1,0 +1,82 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flaxtl.errors import CheckpointError, listed
+
+
+class NotWrittenError(CheckpointError):
+    """Nothing could be written to a place; `reason` says why, without the place."""
+
+    def __init__(self, place: Path, reason: str) -> None:
+        super().__init__(
+            f"{place} could not be written: {reason}. What was there before is unchanged. "
+            "Free some space or choose another place."
+        )
+        self.reason = reason
+
+
+@contextmanager
+def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a fresh directory beside `path` and, when the block succeeds, renames it into place.
+
+    An earlier directory is moved aside before and deleted after. Should the machine stop between these two
+    renames, it lies complete beside its place as ``.NAME.replaced-…`` and the new one as ``.NAME.partial-…``,
+    which is then complete too; renaming either to NAME mends it. A process killed earlier leaves only
+    ``.NAME.partial-…``, which can be deleted.
+
+    Args:
+        path: the final place.
+        overwrite: whether an earlier directory may be replaced.
+
+    Raises:
+        CheckpointError: the place is taken, or writing failed (a full disk, say); what was there before is
+            whole, and nothing half-written is left.
+    """
+    path = Path(os.path.abspath(Path(path).expanduser()))
+    if _taken(path) and not overwrite:
+        raise CheckpointError(f"{path} already exists. Choose another place, or allow it to be replaced.")
+    mark = uuid.uuid4().hex[:8]
+    fresh, old = path.parent / f".{path.name}.partial-{mark}", path.parent / f".{path.name}.replaced-{mark}"
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        _flush(fresh)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(fresh, path)
+    except (OSError, NotWrittenError) as error:
+        reason = error.reason if isinstance(error, NotWrittenError) else str(error)
+        raise NotWrittenError(path, reason) from error
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _taken(path: Path) -> bool:
+    """Says whether something is there that a save would destroy; an empty directory is not."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _flush(folder: Path) -> None:
+    """Has a folder's files put on the disk, so that a rename cannot overtake their contents."""
+    for file in [p for p in folder.rglob("*") if p.is_file()]:
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def set_aside(path: Path) -> str:
+    """Returns a sentence about complete copies that an interrupted save left beside `path`, or nothing."""
+    left = sorted(path.parent.glob(f".{path.name}.replaced-*")) if path.parent.is_dir() else []
+    if not left:
+        return ""
+    return f" An interrupted save moved what was there to {listed(left)}; rename it to {path.name!r} to use it."

@@ -1,0 +1,112 @@
+"""Reads the command line, runs one command, and turns what a user can mend into one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flaxtl import config as configs
+from flaxtl.errors import ConfigError, FlaxtlError, did_you_mean
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    Args:
+        arguments: without the program's name; `sys.argv[1:]` if None.
+
+    Example:
+        >>> main(['--version'])  # doctest: +ELLIPSIS
+        flaxtl ...
+        0
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [w for w in words if w != "--debug"]
+    try:
+        return _run(words)
+    except FlaxtlError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"flaxtl: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("flaxtl: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"flaxtl {version('flaxtl')}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in configs.COMMANDS:
+        raise ConfigError(f"There is no command {name!r}.{did_you_mean(name, configs.COMMANDS)} See flaxtl --help.")
+    config = _config(name, rest)
+    prepare_environment()
+    from flaxtl.cli import commands
+
+    return getattr(commands, name)(config)
+
+
+def _config(name: str, words: list[str]) -> Any:
+    """Reads a command's settings: defaults, then --config FILE, then the other arguments."""
+    kind = configs.COMMANDS[name]
+    default: Any = None
+    if "--config" in words:
+        at = words.index("--config")
+        if at + 1 >= len(words):
+            raise ConfigError("--config needs the name of a YAML file after it.")
+        default = configs.load(kind, words[at + 1])
+        words = words[:at] + words[at + 2 :]
+    return configs.parse(kind, words, program=f"flaxtl {name}", default=default)
+
+
+def usage() -> str:
+    """Returns the help of the whole program.
+
+    Example:
+        >>> 'finetune' in usage()
+        True
+    """
+    lines = ["usage: flaxtl COMMAND [OPTIONS]", "", "Transfer learning for JAX and Flax.", "", "commands:"]
+    for name, kind in configs.COMMANDS.items():
+        lines.append(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
+    lines += [
+        "",
+        "flaxtl COMMAND --help shows a command's options. Every command takes --config FILE (YAML; options",
+        "on the command line come on top) and --debug (show the traceback of an error).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def prepare_environment() -> None:
+    """Sets up the process for a command: quiet libraries and a compilation cache that outlives it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import logging
+
+    import jax
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "flaxtl" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

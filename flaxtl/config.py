@@ -1,0 +1,392 @@
+"""The settings of every command: one dataclass each, for Python, the command line and YAML alike.
+
+Nothing here imports JAX, so that ``flaxtl --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+import yaml
+from tyro.conf import Positional, arg
+
+from flaxtl.errors import ConfigError, did_you_mean, listed
+
+C = TypeVar("C")
+StrategyName = Literal["head", "full", "lpft", "scratch"]
+Statistics = Literal["stored", "batch"]
+BadFile = Literal["error", "skip"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """What updates the trained parameters."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum."""
+    learning_rate: float | None = None
+    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD."""
+    head_rate: float = 1.0
+    """What the head's learning rate is multiplied by."""
+    weight_decay: float = 1e-4
+    """Per step, times the learning rate; on kernels only, never on biases or scales."""
+    momentum: float = 0.9
+    """Of SGD."""
+    clip_norm: float | None = 1.0
+    """The gradient norm of the trained parameters is cut to this."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = 0.1
+    """The share of all steps in which the learning rate rises from zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training pictures. Nothing is changed by default."""
+
+    flip: bool = False
+    """Mirror left and right; not for digits or letters."""
+    crop_scale: tuple[float, float] | None = None
+    """Crop a random part of this share of the area (random resized crop)."""
+    degrees: float = 0.0
+    """Turn by up to this angle."""
+    shear: float = 0.0
+    """Shear by up to this angle, in degrees."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Scale by a factor in this range."""
+    shift: float = 0.0
+    """Move by up to this share of the size."""
+    min_resolution: int | None = None
+    """Shrink to a random side of at least this many pixels and enlarge again."""
+    thickness: float = 0.0
+    """The probability of making strokes thicker or thinner by a pixel."""
+    brightness: float = 0.0
+    """Change the brightness by up to this share."""
+    contrast: float = 0.0
+    """Change the contrast by up to this share."""
+    noise: float = 0.0
+    """Add Gaussian noise of up to this standard deviation, in units of the value range."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """How data is read."""
+
+    input_column: str | None = None
+    """The table's column of paths or contents; guessed if there is one that can be."""
+    label_column: str | None = None
+    """The table's column of labels; guessed if there is one that can be."""
+    on_bad_file: BadFile = "error"
+    """What to do with an unreadable file: stop and name it, or skip, count and list them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long and how a network is trained."""
+
+    epochs: float | None = None
+    """Passes over the data; by default chosen from the number of examples."""
+    batch_size: int = 32
+    """Examples a step."""
+    statistics: Statistics = "stored"
+    """Whether BatchNorm normalises with stored statistics or with the batch's; frozen layers always with the stored."""
+    label_smoothing: float = 0.0
+    """The share of each target that is spread evenly over the classes."""
+    ema: float | None = None
+    """Decay a step of a moving average of the parameters, which is then what is evaluated and saved."""
+    validation: float = 0.0
+    """The share of the training data held out to choose the best step; 0 uses a val folder if there is one."""
+    monitor: Literal["accuracy", "loss"] = "accuracy"
+    """Which validation figure decides what is best."""
+    patience: int | None = None
+    """Stop after this many evaluations without a better one."""
+    save_every: int | None = None
+    """Evaluate and save each so many steps; by default ten times a phase."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Where a run is kept and how it ends."""
+
+    seed: int = 0
+    """Of everything that is drawn: subsets, order, augmentation, dropout, initial values."""
+    resume: bool = False
+    """Go on with the run that the directory holds."""
+    overwrite: bool = False
+    """Delete the run that the directory holds."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Train a published network on your data: a new head, or everything."""
+
+    data: Positional[str] = ""
+    """A folder of class folders, a .csv or .jsonl table, or "digits"."""
+    pretrained: Annotated[str, arg(name="from")] = "flaxtl:characters"
+    """The model to start from: a directory that flaxtl saved, or flaxtl:characters, the embedded one."""
+    strategy: StrategyName = "head"
+    """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
+    weights (option 2); lpft does the one and then the other; scratch is the control without pretraining."""
+    out: str | None = "runs/finetune"
+    """The run directory; the model is left in its "model" folder."""
+    test: str | None = None
+    """Data to evaluate the finished model on; never used to choose anything."""
+    examples_per_class: int | None = None
+    """Draw this many training examples of each class, by the seed."""
+    size: int | None = None
+    """Another picture size than the pretrained network's, in pixels a side."""
+    trainable: tuple[str, ...] = ("**",)
+    """Patterns of the parameters that full and lpft train."""
+    data_options: Data = Data()
+    training: Training = Training()
+    optimizer: Optimizer = Optimizer()
+    augment: Augmentation = Augmentation()
+    run: Run = Run()
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The network to train from scratch, and the input that it will expect."""
+
+    family: str = "resnet"
+    """A family of flaxtl's networks."""
+    variant: str | None = None
+    """A named member of it, such as resnet18 or resnet20_cifar; or the settings below."""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The family's own settings, from a configuration file."""
+    size: int = 32
+    """Picture side in pixels."""
+    channels: int = 3
+    """1 for grey, 3 for colour."""
+    polarity: Literal["as_is", "bright_on_dark"] = "as_is"
+    """bright_on_dark inverts pictures with a bright border."""
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    """How a picture that is not square becomes so."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """Train a network from scratch on a large data set: the seed of all transfer."""
+
+    data: Positional[str] = ""
+    """A folder of class folders (zip archives in it are read as if unpacked), or a .csv or .jsonl table."""
+    out: str | None = "runs/pretrain"
+    """The run directory; the model is left in its "model" folder."""
+    test: str | None = None
+    """Data to evaluate the finished model on."""
+    licence: str = ""
+    """The data's licence, for the card."""
+    turned_classes: bool = False
+    """Count each class turned by 90, 180 and 270 degrees as a class of its own."""
+    network: NetworkConfig = NetworkConfig()
+    data_options: Data = Data()
+    training: Training = Training(epochs=30, batch_size=64, statistics="batch", validation=0.1)
+    optimizer: Optimizer = Optimizer()
+    augment: Augmentation = Augmentation()
+    run: Run = Run()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a model on labelled data, with intervals."""
+
+    model: Positional[str] = ""
+    """A directory that flaxtl saved."""
+    data: Positional[str] = ""
+    """A folder of class folders, a .csv or .jsonl table, or "digits"."""
+    data_options: Data = Data()
+    batch_size: int = 64
+    """Examples at a time."""
+    json: bool = False
+    """Print the figures as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """Say what files show: class names and probabilities."""
+
+    model: Positional[str] = ""
+    """A directory that flaxtl saved."""
+    paths: Positional[tuple[str, ...]] = ()
+    """Files and folders."""
+    format: Literal["text", "csv", "json"] = "text"
+    """csv has the columns path, prediction, probability and one a class."""
+    batch_size: int = 64
+    """Examples at a time."""
+    on_bad_file: BadFile = "error"
+    """What to do with an unreadable file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """Show what a checkpoint holds, without reading its arrays."""
+
+    path: Positional[str] = ""
+    """A model directory, a run directory, or any Orbax checkpoint."""
+    pattern: str = "**"
+    """Show only the leaves that match."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """Fifty labelled digits, four ways: both options, the same network from scratch, raw pixels."""
+
+    draws: int = 5
+    """Random draws of the labelled pictures."""
+    examples_per_class: int = 5
+    """Labelled pictures of each digit."""
+    out: str = "runs/demo"
+    """Where the best model is saved."""
+    seed: int = 0
+    """Of the first draw."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+COMMANDS: dict[str, type] = {
+    "finetune": FinetuneConfig,
+    "pretrain": PretrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "inspect": InspectConfig,
+    "demo": DemoConfig,
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a config as plain data for YAML, tuples as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "") -> C:
+    """Builds a config from plain data, with defaults for what is absent.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known ones are named) or a value of the wrong type.
+
+    Example:
+        >>> from_dict(FinetuneConfig, {'strategy': 'full', 'run': {'seed': 3}}).run.seed
+        3
+    """
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError(f"There is no setting {where + key!r}.{did_you_mean(key, known)}")
+        if dataclasses.is_dataclass(hints[key]):
+            default: Any = known[key].default
+            merged = {**dataclasses.asdict(default), **(value or {})} if _is_mapping(value, where + key) else {}
+            values[key] = from_dict(hints[key], merged, f"{where}{key}.")
+        else:
+            values[key] = _checked(value, hints[key], where + key)
+    return kind(**values)
+
+
+def _is_mapping(value: Any, where: str) -> bool:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"The setting {where!r} is {value!r}; expected settings of its own, one a line.")
+    return True
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in choices:
+            return None
+        return _checked(value, next(c for c in choices if c is not type(None)), where)
+    if origin is Literal:
+        if value not in choices:
+            raise ConfigError(f"The setting {where!r} is {value!r}; expected one of {listed(map(repr, choices))}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"The setting {where!r} is {value!r}; expected a list.")
+        return tuple(value)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError:
+            pass
+    elif (
+        not isinstance(hint, type)
+        or (isinstance(value, hint) and not (hint is int and isinstance(value, bool)))
+        or (origin is dict and isinstance(value, dict))
+    ):
+        return value
+    raise ConfigError(
+        f"The setting {where!r} is {value!r}; expected a value of type {getattr(hint, '__name__', hint)}."
+    )
+
+
+def replace(config: C, **settings: Any) -> C:
+    """Returns a config with single settings replaced, each by its own name wherever it is nested.
+
+    Raises:
+        ConfigError: there is no such setting; the nearest names are given.
+
+    Example:
+        >>> replace(FinetuneConfig(), strategy='full', seed=3).run.seed
+        3
+    """
+    values = to_dict(config)
+    homes: dict[str, dict[str, Any]] = {}
+    for part in (values, *(v for k, v in values.items() if isinstance(v, dict) and k != "settings")):
+        homes.update(dict.fromkeys(part, part))
+    for key, value in settings.items():
+        if key not in homes:
+            raise ConfigError(f"There is no setting {key!r}.{did_you_mean(key, homes)}")
+        homes[key][key] = value
+    return from_dict(type(config), values)
+
+
+def load(kind: type[C], file: str | Path) -> C:
+    """Reads a config from a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds unknown settings.
+    """
+    path = Path(file)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no configuration file {path}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    if data is not None and not isinstance(data, Mapping):
+        raise ConfigError(f"{path} holds {type(data).__name__}; expected settings as 'name: value', one a line.")
+    return from_dict(kind, data or {})
+
+
+def save(config: Any, file: Path) -> None:
+    """Writes a config as YAML, every setting included, so that the file reproduces the run."""
+    file.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+
+
+def parse(kind: type[C], arguments: list[str], *, program: str, default: C | None = None) -> C:
+    """Reads a config from command-line arguments.
+
+    Args:
+        kind: the config's dataclass.
+        arguments: without the program's name.
+        program: what the help calls it.
+        default: settings from a file, which the arguments override.
+    """
+    start = default if default is not None else kind()
+    return tyro.cli(kind, args=arguments, prog=program, default=start, config=(tyro.conf.OmitArgPrefixes,))

@@ -1,0 +1,31 @@
+"""Where examples come from, how they are split, what the card's modality does to them, and how they are loaded."""
+
+from flaxtl.data.arrays import from_arrays
+from flaxtl.data.augment import Augment
+from flaxtl.data.folder import from_files, from_folder
+from flaxtl.data.loader import Loader
+from flaxtl.data.opening import as_source, digits, open_source
+from flaxtl.data.source import Example, Source, Splits
+from flaxtl.data.splits import few_shot, folds, stratified_split
+from flaxtl.data.tables import from_csv, from_jsonl
+from flaxtl.data.turned import with_turned_classes
+
+__all__ = [
+    "Augment",
+    "Example",
+    "Loader",
+    "Source",
+    "Splits",
+    "as_source",
+    "digits",
+    "few_shot",
+    "folds",
+    "from_arrays",
+    "from_csv",
+    "from_files",
+    "from_folder",
+    "from_jsonl",
+    "open_source",
+    "stratified_split",
+    "with_turned_classes",
+]

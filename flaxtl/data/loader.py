@@ -1,0 +1,167 @@
+"""Batches from a source: the batch of step s depends on the seed and s alone, so resuming is exact.
+
+What fits in memory is decoded once and kept; the rest is read through grain. Both give the same batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from flaxtl.data.augment import Augment
+from flaxtl.data.preprocess import Preprocess
+from flaxtl.data.source import Source
+
+MEMORY_LIMIT = 512 * 2**20
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Loader:
+    """Batches of a source as a card's preprocessing makes them.
+
+    A batch is {'inputs': [B, …], 'target': int32 [B], 'weight': float32 [B], 'example_index': int32 [B]}.
+    An epoch's last batch is filled up with rows of weight 0, never dropped. Buffers are never used again
+    after they are handed out, since a device may read them in place.
+
+    Attributes:
+        source: the examples.
+        preprocess: the card's preprocessing.
+        batch_size: rows a batch.
+        seed: of order and augmentation.
+        augment: random changes, in training only.
+        train: shuffled and endless, one row an example; else in order and once, with all of an example's rows.
+        memory_limit: bytes of rows that are kept in memory.
+        threads: that read and decode.
+
+    Example:
+        >>> from flaxtl.card import Image
+        >>> from flaxtl.data import from_arrays
+        >>> from flaxtl.data.preprocess import preprocess_for
+        >>> source = from_arrays(np.zeros((5, 8, 8)), list('aabbb'))
+        >>> loader = Loader(source, preprocess_for(Image((8, 8), 1)), 4)
+        >>> [batch['weight'].tolist() for batch in loader.iterate(0, 2)]
+        [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]
+    """
+
+    source: Source
+    preprocess: Preprocess
+    batch_size: int
+    seed: int = 0
+    augment: Augment | None = None
+    train: bool = True
+    memory_limit: int = MEMORY_LIMIT
+    threads: int = 2
+    _kept: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which each example is seen once in training."""
+        return -(-len(self.source) // self.batch_size)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether preprocessed rows are kept; a random crop needs the whole picture each time."""
+        size = int(np.prod(self.preprocess.row_shape)) * self.preprocess.row_dtype.itemsize
+        cropping = self.augment is not None and self.augment.crop_scale is not None
+        return self.train and not cropping and size * len(self.source) <= self.memory_limit
+
+    def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        """Yields batches from a step on.
+
+        Args:
+            start_step: the first step, counted from the beginning of training.
+            steps: how many; None for all of one pass (or, in training, without end).
+        """
+        if not self.train:
+            yield from self._pass()
+        elif self.in_memory:
+            step = start_step
+            while steps is None or step < start_step + steps:
+                yield self.batch(step)
+                step += 1
+        else:
+            yield from self._through_grain(start_step, steps)
+
+    def batch(self, step: int) -> Batch:
+        """Returns the training batch of a step."""
+        epoch, number = divmod(step, self.batches_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
+        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+        rows = [self._row(int(i), epoch) for i in chosen]
+        return self._assembled(rows, chosen, self.source.weights[chosen])
+
+    def _row(self, i: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, 1, epoch, i])
+        if not self.in_memory:
+            rows = self.preprocess.rows(self.source.raw[i], rng, self.augment)
+            return rows[int(rng.integers(len(rows)))] if len(rows) > 1 else rows[0]
+        if self._kept is None:
+            self._kept = self._decoded()
+        row = self._kept[i]
+        return row if self.augment is None else self.augment.apply(row, rng)
+
+    def _decoded(self) -> np.ndarray:
+        with ThreadPoolExecutor(self.threads) as pool:
+            rows = pool.map(lambda i: self.preprocess.rows(self.source.raw[i])[0], range(len(self.source)))
+            return np.stack(list(rows))
+
+    def _assembled(self, rows: list[np.ndarray], index: np.ndarray, weight: np.ndarray) -> Batch:
+        missing = self.batch_size - len(rows)
+        index = np.concatenate([index, np.repeat(index[:1], missing)]).astype(np.int32)
+        return {
+            "inputs": np.stack(rows + rows[:1] * missing),
+            "target": self.source.targets[index],
+            "weight": np.concatenate([weight, np.zeros(missing)]).astype(np.float32),
+            "example_index": index,
+        }
+
+    def _pass(self) -> Iterator[Batch]:
+        rows: list[np.ndarray] = []
+        index: list[int] = []
+
+        def flush() -> Batch:
+            done, places = rows[: self.batch_size], np.array(index[: self.batch_size])
+            del rows[: self.batch_size], index[: self.batch_size]
+            return self._assembled(done, places, np.ones(len(done)))
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            ahead = self.batch_size * 2
+            for first in range(0, len(self.source), ahead):
+                part = range(first, min(first + ahead, len(self.source)))
+                for i, made in zip(
+                    part, pool.map(lambda i: self.preprocess.rows(self.source.raw[i]), part), strict=True
+                ):
+                    rows += made
+                    index += [i] * len(made)
+                    while len(rows) >= self.batch_size:
+                        yield flush()
+        if rows:
+            yield flush()
+
+    def _through_grain(self, start_step: int, steps: int | None) -> Iterator[Batch]:
+        import grain.python as grain
+
+        last = np.iinfo(np.int32).max if steps is None else start_step + steps
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads)
+        dataset = grain.MapDataset.source(_Steps(self, start_step, last)).to_iter_dataset(options)
+        yield from dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """A loader's training batches as a random-access source for grain."""
+
+    loader: Loader
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, i: SupportsIndex) -> Batch:
+        return self.loader.batch(self.first + int(i))

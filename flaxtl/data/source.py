@@ -1,0 +1,180 @@
+"""A source of examples: anything with a length whose items are `Example`s, whatever the modality."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flaxtl.errors import DataError, listed
+
+UNLABELLED = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One example, not yet preprocessed.
+
+    Attributes:
+        raw: what the card's preprocessing turns into rows: a path, bytes, text, or an array.
+        target: the class's index, -1 without a label, or float [outputs] for other tasks.
+        key: what identifies it, such as its path.
+        group: examples of one group (a speaker, a patient) are never divided by a split.
+        weight: how much it counts.
+    """
+
+    raw: Any
+    target: Any
+    key: str
+    group: str | None = None
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Examples of one modality with their labels; immutable, and lazy about file contents.
+
+    Attributes:
+        modality: "image", "audio", "text" or "array".
+        raw: one entry an example; files are read when they are preprocessed.
+        targets: int32 [n], -1 where there is no label; or float32 [n, outputs].
+        labels: class names in order.
+        keys: one an example.
+        weights: float32 [n].
+        groups: one an example, or None.
+        skipped: (path, reason) of unreadable files that were left out.
+
+    Example:
+        >>> source = Source.of('text', ['good', 'bad'], ['yes', 'no'])
+        >>> source.labels, source.targets.tolist(), source[1].raw
+        (('no', 'yes'), [1, 0], 'bad')
+    """
+
+    modality: str
+    raw: Sequence[Any]
+    targets: np.ndarray
+    labels: tuple[str, ...]
+    keys: tuple[str, ...]
+    weights: np.ndarray
+    groups: tuple[str, ...] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        modality: str,
+        raw: Sequence[Any],
+        names: Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+    ) -> Source:
+        """Builds a source from class names, one an example.
+
+        Args:
+            modality: what the examples are.
+            raw: the examples.
+            names: the class name of each; None leaves them unlabelled.
+            labels: the order of the classes; by default natural order, '2' before '10'.
+            keys: what identifies each; by default its number.
+            groups: the group of each.
+            skipped: what was left out, and why.
+        """
+        n = len(raw)
+        order = tuple(labels) if labels is not None else natural_order(set(names or ()))
+        index = {name: i for i, name in enumerate(order)}
+        if names is None:
+            targets = np.full(n, UNLABELLED, np.int32)
+        else:
+            unknown = natural_order({name for name in names if name not in index})
+            if unknown:
+                raise DataError(f"The classes {listed(unknown)} are not among the known ones: {listed(order)}.")
+            targets = np.array([index[name] for name in names], np.int32)
+        names_of = tuple(keys) if keys is not None else tuple(map(str, range(n)))
+        group = None if groups is None else tuple(groups)
+        return cls(modality, raw, targets, order, names_of, np.ones(n, np.float32), group, tuple(skipped))
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, i: int) -> Example:
+        target = self.targets[i]
+        return Example(
+            self.raw[i],
+            int(target) if np.ndim(target) == 0 else target,
+            self.keys[i],
+            None if self.groups is None else self.groups[i],
+            float(self.weights[i]),
+        )
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[i] for i in range(len(self)))
+
+    def subset(self, indices: Iterable[int]) -> Source:
+        """Returns the examples at the given places, in that order; the class order stays."""
+        chosen = np.asarray(list(indices), np.int64)
+        return dataclasses.replace(
+            self,
+            raw=self.raw[chosen] if isinstance(self.raw, np.ndarray) else [self.raw[i] for i in chosen],
+            targets=self.targets[chosen],
+            keys=tuple(self.keys[i] for i in chosen),
+            weights=self.weights[chosen],
+            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> Source:
+        """Returns the source with its classes in another order, such as a trained model's.
+
+        Raises:
+            DataError: it has a class that is not among them.
+        """
+        if tuple(labels) == self.labels:
+            return self
+        if self.targets.dtype.kind == "f":
+            raise DataError(f"The outputs are called {listed(self.labels)}; expected {listed(labels)}.")
+        used = {self.labels[t] for t in np.unique(self.targets) if t != UNLABELLED}
+        unknown = natural_order(used - set(labels))
+        if unknown:
+            raise DataError(
+                f"The data has the classes {listed(unknown)}, which are not among the model's: {listed(labels)}. "
+                "Rename or leave out these classes."
+            )
+        place = {name: i for i, name in enumerate(labels)}
+        table = np.array([place.get(name, UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
+        return dataclasses.replace(self, targets=table[self.targets], labels=tuple(labels))
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The parts of a data set; all share one class order.
+
+    Attributes:
+        train: to learn from.
+        validation: to choose by, or None.
+        test: to measure on, never to choose by, or None.
+    """
+
+    train: Source
+    validation: Source | None = None
+    test: Source | None = None
+
+
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorts names as people do: numbers by value, so that '2' comes before '10'.
+
+    Example:
+        >>> natural_order(['10', 'b', '2', 'a3', 'a20'])
+        ('2', '10', 'a3', 'a20', 'b')
+    """
+    return tuple(sorted(names, key=natural_key))
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Returns what `natural_order` sorts by."""
+    parts = re.split(r"(\d+)", name)
+    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p), (2, 0, name))

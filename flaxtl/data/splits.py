@@ -1,0 +1,148 @@
+"""Subsets and folds, drawn by a seed, that keep every class and never divide a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flaxtl.data.source import Source
+from flaxtl.errors import ConfigError, listed
+
+Indices = np.ndarray
+
+
+def few_shot(source: Source, per_class: int, seed: int) -> tuple[Indices, Indices]:
+    """Draws so many examples of each class.
+
+    Args:
+        source: labelled examples.
+        per_class: how many of each; a class with fewer gives all it has.
+        seed: another seed, another draw.
+
+    Returns:
+        (int64 [chosen], int64 [rest]), both sorted.
+
+    Raises:
+        ConfigError: per_class is below 1.
+
+    Example:
+        >>> source = Source.of('text', list('abcd'), ['x', 'x', 'y', 'y'])
+        >>> chosen, rest = few_shot(source, 1, seed=0)
+        >>> len(chosen), len(rest)
+        (2, 2)
+    """
+    if per_class < 1:
+        raise ConfigError(f"--examples-per-class is {per_class}; expected at least 1.")
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in range(len(source.labels)):
+        members = np.flatnonzero(source.targets == label)
+        chosen.append(rng.permutation(members)[:per_class])
+    picked = np.sort(np.concatenate(chosen))
+    return picked, np.setdiff1d(np.arange(len(source)), picked)
+
+
+def stratified_split(
+    targets: np.ndarray, fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> tuple[Indices, Indices]:
+    """Holds out a share of each class; at least one example of each class stays in the first part.
+
+    Args:
+        targets: int [n].
+        fraction: the share that is held out.
+        seed: of the draw.
+        groups: one an example; a group stays together, whatever that does to the shares.
+
+    Returns:
+        (int64 [kept], int64 [held out]), both sorted; the second is empty if every class is too small.
+
+    Example:
+        >>> kept, held = stratified_split(np.array([0, 0, 0, 0, 1]), 0.25, seed=0)
+        >>> len(kept), len(held), 4 in kept
+        (4, 1, True)
+    """
+    rng = np.random.default_rng(seed)
+    targets = np.asarray(targets)
+    if groups is not None:
+        names = sorted(set(groups))
+        drawn = {names[i] for i in rng.permutation(len(names))[: round(fraction * len(names))]}
+        held = np.flatnonzero([g in drawn for g in groups])
+        return np.setdiff1d(np.arange(len(targets)), held), held
+    held_parts = []
+    for label in np.unique(targets):
+        members = rng.permutation(np.flatnonzero(targets == label))
+        count = min(round(fraction * len(members)), len(members) - 1)
+        held_parts.append(members[:count])
+    held = np.sort(np.concatenate(held_parts)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(targets)), held), held
+
+
+def folds(
+    targets: np.ndarray, k: int, repeats: int, seed: int, groups: Sequence[str] | None = None
+) -> list[tuple[Indices, Indices]]:
+    """Repeated stratified k-fold cross-validation for small data.
+
+    Each class is dealt out to the folds in turn, from a shuffled deck, beginning at a fold drawn anew for
+    each class, so that fold sizes stay even. k is reduced to the largest class, since more folds would
+    have nothing to tell apart. A class with one example stays in every training part and is never tested
+    alone.
+
+    Args:
+        targets: int [n].
+        k: number of folds, at least 2.
+        repeats: how often everything is dealt anew.
+        seed: of the draws.
+        groups: one an example; a group is dealt as one.
+
+    Returns:
+        k · repeats pairs (int64 [training], int64 [test]); empty if no class has two examples (or two groups).
+
+    Example:
+        >>> [(len(a), len(b)) for a, b in folds(np.array([0, 0, 1, 1]), k=2, repeats=1, seed=0)]
+        [(2, 2), (2, 2)]
+    """
+    targets = np.asarray(targets)
+    if k < 2:
+        raise ConfigError(f"Cross-validation needs at least 2 folds; found {k}.")
+    units = np.arange(len(targets)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    counts = {c: len(np.unique(units[targets == c])) for c in np.unique(targets)}
+    k = min(k, max(counts.values(), default=0))
+    if k < 2:
+        return []
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(repeats):
+        fold_of_unit = _deal(targets, units, counts, k, rng)
+        place = fold_of_unit[units]
+        found += [(np.flatnonzero(place != f), np.flatnonzero(place == f)) for f in range(k) if (place == f).any()]
+    return found
+
+
+def _deal(
+    targets: np.ndarray, units: np.ndarray, counts: dict[int, int], k: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the fold of each unit, -1 for those that are always trained on."""
+    fold = np.full(units.max() + 1, -1)
+    taken = np.zeros(units.max() + 1, bool)
+    for label in sorted(counts, key=lambda c: counts[c]):
+        members = rng.permutation(np.unique(units[targets == label]))
+        members = members[~taken[members]]
+        taken[members] = True
+        if counts[label] < 2:
+            continue
+        fold[members] = (int(rng.integers(k)) + np.arange(len(members))) % k
+    return fold
+
+
+def require_classes(source: Source, least: int = 2) -> None:
+    """Refuses data with too few classes to learn from.
+
+    Raises:
+        ConfigError: fewer than `least` classes have an example.
+    """
+    present = [source.labels[t] for t in np.unique(source.targets) if t >= 0]
+    if len(present) < least:
+        raise ConfigError(
+            f"The data holds examples of {listed(present) or 'no class'} only; expected at least {least} classes."
+        )

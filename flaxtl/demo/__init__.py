@@ -1,0 +1,1 @@
+"""The embedded default: a small pretrained network and the demonstration that needs nothing else."""

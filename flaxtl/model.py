@@ -1,0 +1,258 @@
+"""A model: a network, its variables, and the card that says what goes in and what comes out. Immutable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxtl import checkpoint, paths, surgery
+from flaxtl.card import Card, Task
+from flaxtl.data import Loader, Source, as_source
+from flaxtl.errors import CheckpointError, TrainingError, listed
+from flaxtl.nets.network import Network
+from flaxtl.pipeline import Pipeline, compiled
+from flaxtl.predictions import Predictions
+
+CHECKPOINT = "checkpoint"
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its parameters and its card.
+
+    Attributes:
+        network: how to compute.
+        variables: {'params': …} and other collections such as 'batch_stats'.
+        card: what goes in and comes out.
+        files: further files that travel with the model, such as a tokenizer: name → path.
+        notes: what was done to the parameters on the way here, one sentence each.
+    """
+
+    network: Network
+    variables: dict[str, Any]
+    card: Card
+    files: dict[str, Path] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What is compiled for this model."""
+        return Pipeline.of(self.network, self.card)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters."""
+        return self.variables[paths.PARAMS]
+
+    @property
+    def head_pattern(self) -> str:
+        """The pattern that matches the head's leaves."""
+        return f"{paths.PARAMS}:{self.card.head.path}/**"
+
+    def sample(self, batch: int = 1) -> Any:
+        """Returns the shape of a batch as it enters the network."""
+        pre = self.pipeline.preprocess
+        rows = jax.ShapeDtypeStruct((batch, *pre.row_shape), pre.row_dtype)
+        return jax.eval_shape(pre.device, rows)
+
+    def with_variables(self, variables: dict[str, Any], *notes: str) -> Model:
+        """Returns the model with other variables."""
+        return dataclasses.replace(self, variables=variables, notes=(*self.notes, *notes))
+
+    def with_head(
+        self, labels: Sequence[str], *, task: Task = "classification", init: str = "zeros", seed: int = 0
+    ) -> Model:
+        """Returns the model with a new, re-initialised output layer; every other leaf stays as it is.
+
+        Args:
+            labels: the new class names, in the order of the outputs.
+            task: what the outputs mean.
+            init: "zeros" or the name of another initialiser (see `surgery.initialiser`).
+            seed: for initialisers that draw.
+        """
+        network = self.network
+        path = self.card.head.path
+        old = paths.subtree(self.params, path)
+        if jax.tree.leaves(old)[0].shape[-1] != len(labels):
+            network = network.with_outputs(len(labels))
+        like = network.abstract(self.sample())[paths.PARAMS]
+        fresh = surgery.graft(self.params, path, paths.subtree(like, path))
+        params = surgery.reinit(fresh, f"{path}/**", init, seed=seed, like=like)
+        card = self.card.with_head(labels=tuple(labels), task=task, temperature=1.0, normalise="none")
+        return dataclasses.replace(
+            self,
+            network=network,
+            variables={**self.variables, paths.PARAMS: params},
+            card=card,
+            notes=(*self.notes, f"head {path!r} re-initialised with {init} for {len(labels)} outputs"),
+        )
+
+    def outputs(self, data: Any, *, stop: int | None = None, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+        """Runs the network over data, row by row.
+
+        Args:
+            data: a Source, paths, or arrays.
+            stop: one past the last segment to run; None for logits.
+            batch_size: rows at a time.
+
+        Returns:
+            (float [rows, …], int32 [rows] the example that each row belongs to).
+        """
+        source = self.source(data)
+        loader = Loader(source, self.pipeline.preprocess, min(batch_size, max(len(source), 1)), train=False)
+        run = compiled(self.pipeline, 0, stop)
+        found, index = [], []
+        variables = jax.device_put(self.variables)
+        for batch in loader.iterate():
+            real = batch["weight"] > 0
+            found.append(np.asarray(run(variables, batch["inputs"]))[real])
+            index.append(batch["example_index"][real])
+        return np.concatenate(found), np.concatenate(index)
+
+    def source(self, data: Any) -> Source:
+        """Returns data as a Source of the card's modality.
+
+        Raises:
+            CardError: the data is of another modality.
+            DataError: it is empty or cannot be understood.
+        """
+        source = as_source(data, self.card.input.modality)
+        self.card.require_modality(source.modality)
+        return source
+
+    def features(self, data: Any, *, batch_size: int = BATCH) -> np.ndarray:
+        """Returns what the backbone hands the head, float [examples, features]; rows of one example averaged."""
+        values, index = self.outputs(data, stop=self.network.border, batch_size=batch_size)
+        return mean_by_example(values, index)
+
+    def logits(self, data: Any, *, batch_size: int = BATCH) -> np.ndarray:
+        """Returns logits, float [examples, outputs], before the card's temperature.
+
+        The rows of one example (windows of a clip) are averaged as probabilities.
+        """
+        values, index = self.outputs(data, batch_size=batch_size)
+        if not np.isfinite(values).all():
+            raise TrainingError(
+                "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
+                f"({listed(non_finite(self.variables)) or 'or overflow on this input'}). Use an earlier checkpoint."
+            )
+        if len(np.unique(index)) == len(index):
+            return values
+        if self.card.head.task == "classification":
+            return np.log(np.maximum(mean_by_example(_softmax(values), index), 1e-30))
+        return mean_by_example(values, index)
+
+    def predict(self, data: Any, *, batch_size: int = BATCH) -> Predictions:
+        """Returns class names and calibrated probabilities.
+
+        Args:
+            data: a file, a folder, a list of them, arrays, or a Source.
+            batch_size: rows at a time.
+        """
+        source = self.source(data)
+        logits = self.logits(source, batch_size=batch_size) / self.card.head.temperature
+        return Predictions.of(source.keys, logits, self.card.head)
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the model as a directory: card.json, the Orbax checkpoint, and its files.
+
+        It is written beside its place and renamed, so that an interrupted save leaves what was there.
+        """
+        bad = non_finite(self.variables)
+        if bad:
+            raise CheckpointError(f"The parameters hold NaN or infinity in {listed(bad)}; such a model is not saved.")
+        with checkpoint.new_directory(Path(directory), overwrite=overwrite) as folder:
+            checkpoint.save(folder / CHECKPOINT, self.variables)
+            self.card.write(folder)
+            for name, file in self.files.items():
+                (folder / name).write_bytes(Path(file).read_bytes())
+        return Path(directory)
+
+    @classmethod
+    def load(cls, directory: str | Path, *, network: Network | None = None) -> Model:
+        """Reads a model directory; every leaf is verified against its checksum.
+
+        Args:
+            directory: where `save` wrote it.
+            network: the network, if it is a user's own; flaxtl builds those of its families from the card.
+
+        Raises:
+            CheckpointError: missing, damaged, or not fitting the network.
+            CardError: the card cannot be read.
+        """
+        folder = Path(directory)
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"There is no model at {folder}. Expected a directory with card.json and checkpoint/."
+            )
+        card = Card.read(folder)
+        network = network or _network_of(card, folder)
+        model = cls(network, {}, card)
+        plan = checkpoint.plan(folder / CHECKPOINT, like=network.abstract(model.sample()))
+        variables, report = checkpoint.restore(plan)
+        bad = non_finite(variables)
+        if bad:
+            raise CheckpointError(f"{folder} holds NaN or infinity in {listed(bad)}. Use an earlier checkpoint.")
+        known = {CHECKPOINT, "card.json"}
+        files = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in known}
+        return cls(network, variables, card, files, (str(report),))
+
+
+def _network_of(card: Card, folder: Path) -> Network:
+    from flaxtl import nets
+
+    if card.network.family == "custom":
+        raise CheckpointError(
+            f"{folder} was saved from a module of the user's own, which its card cannot rebuild. "
+            "Give it: Model.load(path, network=LinenModule(YourModule(…), head='…'))."
+        )
+    return nets.build(card.network, len(card.labels))
+
+
+def non_finite(tree: Any) -> list[str]:
+    """Returns the names of the leaves that hold NaN or infinity.
+
+    Example:
+        >>> non_finite({'a': np.array([1.0]), 'b': np.array([np.nan])})
+        ['params:b']
+    """
+    return [
+        leaf.name
+        for leaf, value in paths.leaves(tree)
+        if np.issubdtype(np.asarray(value).dtype, np.inexact) and not np.isfinite(np.asarray(value)).all()
+    ]
+
+
+def mean_by_example(values: np.ndarray, index: Iterable[int]) -> np.ndarray:
+    """Averages the rows that belong to one example.
+
+    Args:
+        values: float [rows, …].
+        index: int [rows], from 0 to examples - 1, each occurring.
+
+    Returns:
+        float [examples, …].
+
+    Example:
+        >>> mean_by_example(np.array([[1.0], [3.0], [5.0]]), [0, 0, 1]).tolist()
+        [[2.0], [5.0]]
+    """
+    index = np.asarray(index)
+    counts = np.bincount(index)
+    if (counts == 1).all() and (index == np.arange(len(index))).all():
+        return values
+    total = np.zeros((len(counts), *values.shape[1:]), np.float64)
+    np.add.at(total, index, values)
+    return (total / counts.reshape((-1,) + (1,) * (values.ndim - 1))).astype(values.dtype)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import softmax
+
+    return softmax(logits, axis=-1)

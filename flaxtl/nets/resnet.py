@@ -1,0 +1,199 @@
+"""Residual networks with BatchNorm: the ImageNet stems 18…152, their D variants, and the CIFAR form 20…110.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (section 3.3 the ImageNet form, 4.2 the
+CIFAR form with option A shortcuts); He et al., "Bag of Tricks", CVPR 2019, figure 2 for the D variant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from flaxtl.errors import ConfigError, did_you_mean
+from flaxtl.nets.layers import Conv, batch_norm, max_pool
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What makes one residual network differ from another.
+
+    Attributes:
+        block: "basic" (two 3×3) or "bottleneck" (1×1, 3×3, 1×1 with four times the width at its end).
+        depths: blocks per stage.
+        widths: channels per stage, before the bottleneck's expansion.
+        stem: "imagenet" (7×7 stride 2, max-pool), "deep" (three 3×3, as in D), or "cifar" (one 3×3).
+        stem_width: channels after the stem; None means the first stage's width.
+        shortcut: where the shape changes: "conv" (1×1), "average" (2×2 mean, then 1×1: D), or "pad"
+            (subsample and pad channels with zeros: CIFAR option A).
+    """
+
+    block: Literal["basic", "bottleneck"] = "basic"
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
+    stem_width: int | None = None
+    shortcut: Literal["conv", "average", "pad"] = "conv"
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.widths):
+            raise ConfigError(f"A ResNet needs as many depths as widths; found {self.depths} and {self.widths}.")
+
+
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def _variants() -> dict[str, Config]:
+    found = {}
+    for number, depths in _DEPTHS.items():
+        block: Literal["basic", "bottleneck"] = "basic" if number in (18, 34) else "bottleneck"
+        found[f"resnet{number}"] = Config(block, depths)
+        found[f"resnet{number}d"] = Config(block, depths, stem="deep", shortcut="average")
+    for number in (20, 32, 44, 56, 110):
+        depth = (number - 2) // 6
+        found[f"resnet{number}_cifar"] = Config("basic", (depth,) * 3, (16, 32, 64), stem="cifar", shortcut="pad")
+    return found
+
+
+VARIANTS = _variants()
+
+
+def variant(name: str) -> Config:
+    """Returns the configuration of a named network.
+
+    Raises:
+        ConfigError: the name is unknown; the message names the nearest.
+
+    Example:
+        >>> variant('resnet20_cifar').depths
+        (3, 3, 3)
+    """
+    if name not in VARIANTS:
+        raise ConfigError(f"There is no ResNet called {name!r}.{did_you_mean(name, VARIANTS)}")
+    return VARIANTS[name]
+
+
+class Shortcut(nn.Module):
+    """The identity, or what stands for it where a block changes resolution or width."""
+
+    kind: str
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        channels = x_BHWC.shape[-1]
+        if self.stride == 1 and channels == self.features:
+            return x_BHWC
+        if self.kind == "pad":
+            x_BHWC = x_BHWC[:, :: self.stride, :: self.stride]
+            extra = self.features - channels
+            return jnp.pad(x_BHWC, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
+        stride = self.stride
+        if self.kind == "average" and stride > 1:
+            x_BHWC = _average_pool_ceil(x_BHWC, stride)
+            stride = 1
+        x_BHWC = Conv(self.features, (1, 1), (stride, stride), name="conv")(x_BHWC)
+        return batch_norm("bn")(x_BHWC)
+
+
+def _average_pool_ceil(x_BHWC: Array, window: int) -> Array:
+    """Means of windows; a partial window at the far edge is averaged over what it covers."""
+    pads = tuple((0, -size % window) for size in x_BHWC.shape[1:3])
+    return nn.avg_pool(x_BHWC, (window, window), strides=(window, window), padding=pads, count_include_pad=False)
+
+
+class Block(nn.Module):
+    """One residual block: convolutions, the shortcut, their sum, ReLU."""
+
+    kind: str
+    width: int
+    stride: int
+    shortcut: str
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        strides = (self.stride, self.stride)
+        if self.kind == "basic":
+            plan = [(self.width, (3, 3), strides), (self.width, (3, 3), (1, 1))]
+        else:
+            plan = [
+                (self.width, (1, 1), (1, 1)),
+                (self.width, (3, 3), strides),
+                (4 * self.width, (1, 1), (1, 1)),
+            ]
+        y = x_BHWC
+        for number, (features, size, steps) in enumerate(plan, 1):
+            y = Conv(features, size, steps, name=f"conv{number}")(y)
+            y = batch_norm(f"bn{number}")(y)
+            if number < len(plan):
+                y = nn.relu(y)
+        return nn.relu(y + Shortcut(self.shortcut, plan[-1][0], self.stride, name="shortcut")(x_BHWC))
+
+
+class Stem(nn.Module):
+    """The layers before the first block."""
+
+    kind: str
+    width: int
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        if self.kind == "cifar":
+            plan = [(self.width, (3, 3), (1, 1))]
+        elif self.kind == "deep":
+            plan = [
+                (self.width // 2, (3, 3), (2, 2)),
+                (self.width // 2, (3, 3), (1, 1)),
+                (self.width, (3, 3), (1, 1)),
+            ]
+        else:
+            plan = [(self.width, (7, 7), (2, 2))]
+        for number, (features, size, steps) in enumerate(plan, 1):
+            x_BHWC = nn.relu(batch_norm(f"bn{number}")(Conv(features, size, steps, name=f"conv{number}")(x_BHWC)))
+        return x_BHWC if self.kind == "cifar" else max_pool(x_BHWC)
+
+
+class ResNet(nn.Module):
+    """The backbone: stem, blocks, and the mean over the picture. Features are [batch, channels]."""
+
+    config: Config
+
+    def setup(self) -> None:
+        c = self.config
+        self.stem = Stem(c.stem, c.stem_width or c.widths[0])
+        self.blocks = [
+            Block(c.block, width, 2 if stage and not number else 1, c.shortcut)
+            for stage, (depth, width) in enumerate(zip(c.depths, c.widths, strict=True))
+            for number in range(depth)
+        ]
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The names of the parts in order."""
+        return ("stem", *(f"blocks_{i}" for i in range(sum(self.config.depths))), "pool")
+
+    def run(self, segment: str, x: Array) -> Array:
+        """Applies one segment."""
+        if segment == "stem":
+            return self.stem(x)
+        if segment == "pool":
+            return x.mean(axis=(1, 2))
+        return self.blocks[int(segment.removeprefix("blocks_"))](x)
+
+
+def backbone(config: Config) -> ResNet:
+    """Returns the backbone of a configuration."""
+    return ResNet(config)

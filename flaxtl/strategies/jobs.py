@@ -1,0 +1,298 @@
+"""The jobs that people ask for: pretrain, finetune, evaluate. Each turns settings into phases and a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxtl import config as configs
+from flaxtl import data, metrics
+from flaxtl.card import Card, Head, Image, NetworkSpec
+from flaxtl.config import EvaluateConfig, FinetuneConfig, PretrainConfig
+from flaxtl.convert import load
+from flaxtl.data import Source, Splits
+from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.metrics import Metrics
+from flaxtl.model import Model
+from flaxtl.strategies.executor import Executor
+from flaxtl.strategies.phases import phases_of, pretraining
+from flaxtl.train.rundir import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a job leaves.
+
+    Attributes:
+        model: the finished model.
+        strategy: how it was trained.
+        examples: how many labelled examples it was trained on.
+        seconds: wall time of the training phases.
+        evidence: what each phase found out.
+        metrics: on the test data, or None without any.
+        directory: the run directory, or None.
+        notes: what the user should know, one sentence each.
+    """
+
+    model: Model
+    strategy: str
+    examples: int
+    seconds: float
+    evidence: tuple[dict[str, Any], ...] = ()
+    metrics: Metrics | None = None
+    directory: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the result as plain data for JSON."""
+        return {
+            "strategy": self.strategy,
+            "examples": self.examples,
+            "classes": list(self.model.card.labels),
+            "seconds": round(self.seconds, 2),
+            "evidence": list(self.evidence),
+            "test": None if self.metrics is None else self.metrics.to_dict(),
+            "model": None if self.directory is None else str(self.directory / "model"),
+            "notes": list(self.notes),
+        }
+
+    def summary(self) -> str:
+        """Returns a few lines for people: what was trained, what the evidence says, how good it is."""
+        lines = [
+            f"{self.strategy}: {self.examples} examples, {len(self.model.card.labels)} classes, {self.seconds:.1f} s"
+        ]
+        lines += [f"note: {note}" for note in self.notes]
+        for found in self.evidence:
+            if found["kind"] == "solve":
+                lines.append(f"head solved on {found['features']} features: {found['summary']}")
+            elif "best" in found:
+                lines.append(
+                    f"best of {found['steps']} steps: step {found['best_step']} ({found['best']:.4f} on validation data)"
+                )
+        if self.metrics is not None:
+            lines.append("on the test data:")
+            lines.append(self.metrics.summary())
+        if self.directory is not None:
+            lines.append(f"model saved in {self.directory / 'model'}")
+        return "\n".join(lines)
+
+
+def finetune(
+    model: Model | str, data: Any, *, test: Any = None, config: FinetuneConfig | None = None, **settings: Any
+) -> Result:
+    """Trains a pretrained model on your data: a new head (option 1), or everything (option 2).
+
+    Args:
+        model: a `Model`, or what `flaxtl.load` takes.
+        data: a Source or Splits, a folder, a table, or arrays as `data.from_arrays` gives them.
+        test: data to evaluate the finished model on; never used to choose anything.
+        config: all settings at once.
+        **settings: single settings by their names on the command line, such as strategy="full",
+            learning_rate=1e-4, epochs=20, out="runs/flowers" (by default nothing is written).
+
+    Returns:
+        The finished model with what was found on the way.
+
+    Raises:
+        FlaxtlError: what was given cannot be used; the message says why and what to do.
+    """
+    base = config if config is not None else FinetuneConfig(out=None)
+    return run_finetune(configs.replace(base, **settings), model, data, test)
+
+
+def run_finetune(
+    config: FinetuneConfig, model: Model | str, training: Any, test: Any = None, *, shown: bool = False
+) -> Result:
+    """Runs a fine-tuning job from resolved settings; see `finetune`."""
+    phases = phases_of(config)
+    splits = _splits(training, config.data_options)
+    base = model if isinstance(model, Model) else load(model)
+    base.card.require_modality(splits.train.modality)
+    if config.size is not None:
+        base = _resized(base, config.size)
+    train, notes = splits.train, list(_said(splits.train))
+    if config.examples_per_class is not None:
+        chosen, _ = data.few_shot(train, config.examples_per_class, config.run.seed)
+        train = train.subset(chosen)
+    train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
+    held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
+    run = RunDirectory.claim(config.out, config) if config.out else None
+    executor = Executor(train, validation, config.run.seed, run, shown)
+    began = time.perf_counter()
+    finished = executor.execute(base.with_head(train.labels, seed=config.run.seed), phases)
+    seconds = time.perf_counter() - began
+    finished = dataclasses.replace(
+        finished,
+        card=finished.card.with_provenance(
+            finetuned={"strategy": config.strategy, "examples": len(train), "seed": config.run.seed}
+        ),
+    )
+    return _conclude(finished, config.strategy, len(train), seconds, executor, held_out, run, notes)
+
+
+def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = None, **settings: Any) -> Result:
+    """Trains a network from scratch on labelled data: step one of transfer learning.
+
+    Args:
+        data: a Source or Splits, a folder, or a table.
+        test: data to evaluate the finished model on.
+        config: all settings at once.
+        **settings: single settings by their names on the command line, such as variant="resnet20_cifar",
+            epochs=20, out="runs/pretrained" (by default nothing is written).
+
+    Returns:
+        The finished model, whose card says what it was trained on.
+
+    Raises:
+        FlaxtlError: what was given cannot be used; the message says why and what to do.
+    """
+    base = config if config is not None else PretrainConfig(out=None)
+    return run_pretrain(configs.replace(base, **settings), data, test)
+
+
+def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
+    """Runs a pretraining job from resolved settings; see `pretrain`."""
+    splits = _splits(training, config.data_options)
+    train, notes = splits.train, list(_said(splits.train))
+    if config.turned_classes:
+        train = data.with_turned_classes(train)
+    train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
+    held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
+    run = RunDirectory.claim(config.out, config) if config.out else None
+    model = _fresh_model(config, train)
+    executor = Executor(train, validation, config.run.seed, run, shown)
+    began = time.perf_counter()
+    finished = executor.execute(model, pretraining(config))
+    seconds = time.perf_counter() - began
+    best = next((e["best"] for e in executor.evidence if "best" in e), None)
+    provenance = {
+        "data": str(config.data),
+        "licence": config.licence,
+        "examples": len(train),
+        "classes": len(train.labels),
+        "seed": config.run.seed,
+        "validation": {config.training.monitor: best},
+    }
+    finished = dataclasses.replace(finished, card=finished.card.with_provenance(pretrained=provenance))
+    return _conclude(finished, "pretrain", len(train), seconds, executor, held_out, run, notes)
+
+
+def evaluate(
+    model: Model | str, examples: Any, *, batch_size: int = 64, options: configs.Data | None = None
+) -> Metrics:
+    """Measures a model on labelled data.
+
+    Args:
+        model: a `Model`, or what `flaxtl.load` takes.
+        examples: a Source, a folder or a table, with the model's class names.
+        batch_size: examples at a time.
+        options: how data is read.
+
+    Returns:
+        Accuracy and other figures, each with its interval.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    source = _one(examples, options or configs.Data())
+    model.card.require_modality(source.modality)
+    source = source.with_labels(model.card.labels)
+    logits = model.logits(source, batch_size=batch_size) / model.card.head.temperature
+    return metrics.evaluate(logits, np.asarray(source.targets), model.card.labels)
+
+
+def run_evaluate(config: EvaluateConfig) -> Metrics:
+    """Runs an evaluation job from resolved settings; see `evaluate`."""
+    return evaluate(config.model, config.data, batch_size=config.batch_size, options=config.data_options)
+
+
+def _conclude(
+    model: Model,
+    strategy: str,
+    examples: int,
+    seconds: float,
+    executor: Executor,
+    test: Source | None,
+    run: RunDirectory | None,
+    notes: Sequence[str],
+) -> Result:
+    figures = None if test is None else evaluate(model, test)
+    directory = None if run is None else run.path
+    result = Result(
+        model,
+        strategy,
+        examples,
+        seconds,
+        tuple(executor.evidence),
+        figures,
+        directory,
+        (*notes, *executor.notes),
+    )
+    if run is not None:
+        model.save(run.model, overwrite=run.resumed)
+        run.write_result(result.to_dict())
+    return result
+
+
+def _splits(source: Any, options: configs.Data) -> Splits:
+    opened = data.open_source(source, **dataclasses.asdict(options)) if isinstance(source, (str, Path)) else source
+    return opened if isinstance(opened, Splits) else Splits(opened)
+
+
+def _one(source: Any, options: configs.Data) -> Source:
+    splits = _splits(source, options)
+    return splits.test if splits.test is not None else splits.train
+
+
+def _labelled_like(source: Any, train: Source, options: configs.Data) -> Source | None:
+    return None if source is None else _one(source, options).with_labels(train.labels)
+
+
+def _said(source: Source) -> list[str]:
+    if not source.skipped:
+        return []
+    return [f"{len(source.skipped)} unreadable files were skipped: {listed(path for path, _ in source.skipped)}."]
+
+
+def _validation(train: Source, given: Source | None, fraction: float, seed: int) -> tuple[Source, Source | None]:
+    if not 0.0 <= fraction < 1.0:
+        raise ConfigError(f"--validation is {fraction}; expected a share of at least 0 and below 1.")
+    if given is not None:
+        return train, given.with_labels(train.labels)
+    if fraction == 0.0:
+        return train, None
+    kept, held = data.stratified_split(train.targets, fraction, seed)
+    if len(held) == 0:
+        raise DataError(
+            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave --validation at 0."
+        )
+    return train.subset(kept), train.subset(held)
+
+
+def _resized(model: Model, size: int) -> Model:
+    if not isinstance(model.card.input, Image):
+        raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
+    changed = dataclasses.replace(model.card.input, size=(size, size))
+    note = f"pictures of {size}×{size} in place of {'×'.join(map(str, model.card.input.size))}"
+    return dataclasses.replace(model, card=dataclasses.replace(model.card, input=changed), notes=(*model.notes, note))
+
+
+def _fresh_model(config: PretrainConfig, train: Source) -> Model:
+    from flaxtl import nets
+
+    n = config.network
+    settings = dict(n.settings)
+    if n.variant is not None:
+        settings = {**nets.named_settings(n.family, n.variant), **settings}
+    card = Card(
+        input=Image((n.size, n.size), n.channels, (0.5,), (0.5,), fit=n.fit, polarity=n.polarity),
+        network=NetworkSpec(n.family, settings),
+        heads=(Head(labels=tuple(train.labels)),),
+    )
+    card.require_modality(train.modality)
+    network = nets.build(card.network, len(train.labels))
+    model = Model(network, {}, card)
+    return model.with_variables(network.abstract(model.sample()))
