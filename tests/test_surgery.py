@@ -44,11 +44,11 @@ def test_reinit_can_take_new_shapes():
 
 
 def test_what_is_not_there_is_named():
-    with pytest.raises(PathError, match="matches none of the 3 leaves.*Did you mean"):
+    with pytest.raises(PathError, match=r"matches none of the 3 leaves.*Did you mean"):
         surgery.reinit(TREE, "haed/**")
     with pytest.raises(PathError, match="'top' is not among head, stem"):
         surgery.graft(TREE, "top", {})
-    with pytest.raises(ConfigError, match="no initialiser 'lecun'.*lecun_normal"):
+    with pytest.raises(ConfigError, match=r"no initialiser 'lecun'.*lecun_normal"):
         surgery.initialiser("lecun")
 
 

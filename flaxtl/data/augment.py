@@ -83,8 +83,8 @@ class Augment:
             if matrix is not None:
                 plane = plane.transform(size, pillow.Transform.AFFINE, matrix, pillow.Resampling.BILINEAR)
             if draw < self.thickness:
-                # Thickening is drawn four times as often: a thin stroke made thinner is soon no stroke.
-                plane = plane.filter(ImageFilter.MaxFilter(3) if stroke < 0.8 else ImageFilter.MinFilter(3))
+                # Thickening is drawn nine times as often: a thin stroke made thinner is soon no stroke.
+                plane = plane.filter(ImageFilter.MaxFilter(3) if stroke < 0.9 else ImageFilter.MinFilter(3))
             if side is not None:
                 small = plane.resize((min(side, size[0]), min(side, size[1])), pillow.Resampling.BOX)
                 plane = small.resize(size, pillow.Resampling.BILINEAR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import zipfile
 from pathlib import Path
@@ -37,8 +38,13 @@ class ZipMember:
 
     def read(self) -> bytes:
         """Returns the file's contents."""
-        with zipfile.ZipFile(self.archive) as archive:
-            return archive.read(self.name)
+        return _opened(self.archive, self.archive.stat().st_mtime_ns).read(self.name)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(archive: Path, _changed: int) -> zipfile.ZipFile:
+    """Keeps an archive open: reading its directory anew for each member takes longer than the member."""
+    return zipfile.ZipFile(archive)
 
 
 def decode(raw: Any) -> np.ndarray:

@@ -19,13 +19,13 @@ class Turned(Sequence[np.ndarray]):
 
     raw: Any
     turns: tuple[int, ...]
-    index: tuple[int, ...]
+    place: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.place)
 
     def __getitem__(self, i: Any) -> Any:
-        return np.ascontiguousarray(np.rot90(decode(self.raw[self.index[i]]), self.turns[i]))
+        return np.ascontiguousarray(np.rot90(decode(self.raw[self.place[i]]), self.turns[i]))
 
 
 def with_turned_classes(source: Source) -> Source:

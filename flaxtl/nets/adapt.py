@@ -251,8 +251,8 @@ class NnxModule:
         y = module(x)
         _check_border(type(self.module).__name__, self.head, seen, y)
         if mode.live:
-            _, _, after, _ = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
-            state = {**state, "batch_stats": _with_string_keys(nnx.to_pure_dict(after))}
+            after: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+            state = {**state, "batch_stats": _with_string_keys(nnx.to_pure_dict(after[2]))}
         return (seen[0][0] if stop == 1 else y), state
 
     def _watch(self, module: nnx.Module) -> list[Any]:

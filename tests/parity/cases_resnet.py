@@ -1,0 +1,29 @@
+"""Residual networks: timm's, with the D variant, and the CIFAR form."""
+
+from parity import Case
+
+# timm names of the stages' blocks → our consecutive numbers.
+BLOCKS = {f"layer{stage}.0": f"blocks_{stage - 1}" for stage in (1, 2, 3, 4)}
+OUTPUTS = {"logits": "y", "features": "hooks['global_pool']"}
+CONFIG = "{'architecture': 'resnet18', 'pretrained_cfg': dict(input_size=(3, 64, 64))}"
+
+
+def _tiny(name: str, arguments: str) -> Case:
+    build = f"timm.models.resnet.ResNet(layers=(1, 1, 1, 1), num_classes=5, channels=(16, 24, 32, 48), {arguments})"
+    return Case(name, build, {"x": ("normal", (2, 64, 48, 3))}, OUTPUTS, BLOCKS, CONFIG)
+
+
+def _full(name: str) -> Case:
+    size = {"x": ("normal", (2, 224, 224, 3))}
+    return Case(f"{name}_full", f"timm.create_model('{name}')", size, OUTPUTS, config=CONFIG, full=True)
+
+
+CASES = [
+    _tiny("resnet_basic", "block=timm.models.resnet.BasicBlock"),
+    _tiny("resnet_bottleneck", "block=timm.models.resnet.Bottleneck"),
+    _tiny(
+        "resnet_d",
+        "block=timm.models.resnet.Bottleneck, stem_type='deep', stem_width=8, avg_down=True",
+    ),
+    *(_full(n) for n in ("resnet18", "resnet50", "resnet50d", "resnet152")),
+]
