@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxtl import checkpoint, paths, surgery
 from flaxtl.card import Card, Task
 from flaxtl.data import Loader, Source, as_source
-from flaxtl.errors import CheckpointError, TrainingError, listed
+from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
 from flaxtl.nets.network import Network
 from flaxtl.pipeline import Pipeline, compiled
 from flaxtl.predictions import Predictions
@@ -65,6 +66,16 @@ class Model:
         """Returns the model with other variables."""
         return dataclasses.replace(self, variables=variables, notes=(*self.notes, *notes))
 
+    def with_temperature_in_head(self) -> Model:
+        """Returns a model of the same predictions whose dense head is divided by the temperature, which becomes 1."""
+        temperature = self.card.head.temperature
+        if temperature == 1.0:
+            return self
+        path = self.card.head.path
+        head = jax.tree.map(lambda a: np.asarray(a) / np.asarray(temperature, a.dtype), paths.subtree(self.params, path))
+        variables = {**self.variables, paths.PARAMS: surgery.graft(self.params, path, head)}
+        return dataclasses.replace(self, variables=variables, card=self.card.with_head(temperature=1.0))
+
     def with_head(
         self, labels: Sequence[str], *, task: Task = "classification", init: str = "zeros", seed: int = 0
     ) -> Model:
@@ -75,7 +86,14 @@ class Model:
             task: what the outputs mean.
             init: "zeros" or the name of another initialiser (see `surgery.initialiser`).
             seed: for initialisers that draw.
+
+        Raises:
+            ConfigError: there are no labels, one occurs twice, or the initialiser is unknown.
         """
+        twice = sorted({name for name in labels if list(labels).count(name) > 1})
+        if not labels or twice:
+            found = f"{listed(twice)} more than once" if twice else "none"
+            raise ConfigError(f"A head needs a name of its own for each output; found {found}.")
         network = self.network
         path = self.card.head.path
         old = paths.subtree(self.params, path)
@@ -105,7 +123,7 @@ class Model:
             (float [rows, …], int32 [rows] the example that each row belongs to).
         """
         source = self.source(data)
-        loader = Loader(source, self.pipeline.preprocess, min(batch_size, max(len(source), 1)), train=False)
+        loader = Loader(source, self.pipeline.preprocess, min(batch_size, len(source)), train=False)
         run = compiled(self.pipeline, 0, stop)
         found, index = [], []
         variables = jax.device_put(self.variables)
@@ -124,6 +142,8 @@ class Model:
         """
         source = as_source(data, self.card.input.modality)
         self.card.require_modality(source.modality)
+        if len(source) == 0:
+            raise DataError("The data holds no examples.")
         return source
 
     def features(self, data: Any, *, batch_size: int = BATCH) -> np.ndarray:
@@ -163,6 +183,16 @@ class Model:
         """Writes the model as a directory: card.json, the Orbax checkpoint, and its files.
 
         It is written beside its place and renamed, so that an interrupted save leaves what was there.
+
+        Args:
+            directory: the model's place.
+            overwrite: whether an earlier one may be replaced.
+
+        Returns:
+            The directory.
+
+        Raises:
+            CheckpointError: parameters that are not finite, a place that is taken, or a full disk.
         """
         bad = non_finite(self.variables)
         if bad:
@@ -188,9 +218,8 @@ class Model:
         """
         folder = Path(directory)
         if not folder.is_dir():
-            raise CheckpointError(
-                f"There is no model at {folder}. Expected a directory with card.json and checkpoint/."
-            )
+            found = f"{folder} is a file." if folder.exists() else f"There is no model at {folder}."
+            raise CheckpointError(f"{found} Expected a directory with card.json and checkpoint/.")
         card = Card.read(folder)
         network = network or _network_of(card, folder)
         model = cls(network, {}, card)
@@ -225,7 +254,8 @@ def non_finite(tree: Any) -> list[str]:
     return [
         leaf.name
         for leaf, value in paths.leaves(tree)
-        if np.issubdtype(np.asarray(value).dtype, np.inexact) and not np.isfinite(np.asarray(value)).all()
+        # jnp's issubdtype, unlike NumPy's, knows bfloat16 and the 8-bit floats.
+        if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(np.asarray(value)).all()
     ]
 
 

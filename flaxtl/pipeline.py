@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from flaxtl.card import Card
 from flaxtl.data.preprocess import Preprocess, preprocess_for
-from flaxtl.nets.network import EVAL, Mode, Network
+from flaxtl.nets.mode import EVAL, Mode
+from flaxtl.nets.network import Network
 
 Array = jax.Array
 

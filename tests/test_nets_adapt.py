@@ -10,7 +10,7 @@ from flax import nnx
 from flaxtl import paths
 from flaxtl.errors import ConfigError
 from flaxtl.nets.adapt import LinenModule, NnxModule
-from flaxtl.nets.network import Mode
+from flaxtl.nets.mode import Mode
 
 
 class Linen(nn.Module):

@@ -32,6 +32,7 @@ def finetune(config: FinetuneConfig) -> int:
     from flaxtl.strategies.jobs import run_finetune
 
     _need(config.data, "The training data", "flaxtl finetune photos/ --strategy head --out runs/photos")
+    _need(config.pretrained, "The model", "flaxtl finetune photos/ --from flaxtl:characters")
     result = run_finetune(config, config.pretrained, config.data, config.test, shown=not config.run.json)
     return _print(result, config.run.json)
 
@@ -61,7 +62,9 @@ def predict(config: PredictConfig) -> int:
     from flaxtl.convert import load
     from flaxtl.data import from_files
     from flaxtl.errors import listed
+    from flaxtl.strategies.checks import require_batch
 
+    require_batch(config.batch_size)
     _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
     source = from_files(config.paths, on_bad_file=config.on_bad_file)

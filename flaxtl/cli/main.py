@@ -40,6 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"flaxtl: {place}{error.strerror or error}. Check the place and its permissions.", file=sys.stderr)
+        return USAGE_ERROR
+    except SystemExit as ended:  # tyro has printed its help or its message
+        return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
         print("flaxtl: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -67,14 +75,19 @@ def _run(words: list[str]) -> int:
 def _config(name: str, words: list[str]) -> Any:
     """Reads a command's settings: defaults, then --config FILE, then the other arguments."""
     kind = configs.COMMANDS[name]
+    rest: list[str] = []
     default: Any = None
-    if "--config" in words:
-        at = words.index("--config")
-        if at + 1 >= len(words):
-            raise ConfigError("--config needs the name of a YAML file after it.")
-        default = configs.load(kind, words[at + 1])
-        words = words[:at] + words[at + 2 :]
-    return configs.parse(kind, words, program=f"flaxtl {name}", default=default)
+    coming = iter(words)
+    for word in coming:
+        option, equals, value = word.partition("=")
+        if option != "--config":
+            rest.append(word)
+            continue
+        file = value if equals else next(coming, "")
+        if not file or default is not None:
+            raise ConfigError("--config needs the name of one YAML file after it.")
+        default = configs.load(kind, file)
+    return configs.parse(kind, rest, program=f"flaxtl {name}", default=default)
 
 
 def usage() -> str:

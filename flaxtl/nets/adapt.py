@@ -17,7 +17,7 @@ from flax import nnx
 
 from flaxtl import paths
 from flaxtl.errors import ConfigError, listed
-from flaxtl.nets.network import EVAL, Mode, Variables, apply_linen
+from flaxtl.nets.mode import EVAL, Mode, Variables, apply_linen
 
 SEGMENTS = ("backbone", "head")
 _TRAIN_WORDS = ("train", "training", "is_training")

@@ -185,6 +185,15 @@ class ResNet(nn.Module):
         """The names of the parts in order."""
         return ("stem", *(f"blocks_{i}" for i in range(sum(self.config.depths))), "pool")
 
+    @property
+    def equal_segments(self) -> tuple[tuple[str, ...], ...]:
+        """The blocks of each stage but the first, whose parameters have the same shapes."""
+        groups, first = [], 0
+        for depth in self.config.depths:
+            groups.append(tuple(f"blocks_{i}" for i in range(first + 1, first + depth)))
+            first += depth
+        return tuple(g for g in groups if len(g) > 1)
+
     def run(self, segment: str, x: Array) -> Array:
         """Applies one segment."""
         if segment == "stem":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from flaxtl.data import Source, Splits
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.metrics import Metrics
 from flaxtl.model import Model
-from flaxtl.strategies.executor import Executor
-from flaxtl.strategies.phases import phases_of, pretraining
+from flaxtl.strategies.checks import require_batch, require_fit, require_labelled, require_sensible
+from flaxtl.strategies.executor import execute
+from flaxtl.strategies.phases import Phase, phases_of, pretraining
+from flaxtl.strategies.training import Work
 from flaxtl.train.rundir import RunDirectory
 
 
@@ -72,7 +75,8 @@ class Result:
                 lines.append(f"head solved on {found['features']} features: {found['summary']}")
             elif "best" in found:
                 lines.append(
-                    f"best of {found['steps']} steps: step {found['best_step']} ({found['best']:.4f} on validation data)"
+                    f"best of {found['steps']} steps: step {found['best_step']} "
+                    f"({found['monitor']} {found['best']:.4f} on validation data)"
                 )
         if self.metrics is not None:
             lines.append("on the test data:")
@@ -91,7 +95,7 @@ def finetune(
         model: a `Model`, or what `flaxtl.load` takes.
         data: a Source or Splits, a folder, a table, or arrays as `data.from_arrays` gives them.
         test: data to evaluate the finished model on; never used to choose anything.
-        config: all settings at once.
+        config: all settings at once; what it says of model, data and test gives way to the arguments.
         **settings: single settings by their names on the command line, such as strategy="full",
             learning_rate=1e-4, epochs=20, out="runs/flowers" (by default nothing is written).
 
@@ -102,37 +106,33 @@ def finetune(
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
     base = config if config is not None else FinetuneConfig(out=None)
-    return run_finetune(configs.replace(base, **settings), model, data, test)
+    named = {"pretrained": _named(model), "data": _named(data), "test": _named(test) or None}
+    return run_finetune(_resolved(base, {**settings, **named}), model, data, test)
 
 
 def run_finetune(
-    config: FinetuneConfig, model: Model | str, training: Any, test: Any = None, *, shown: bool = False
+    config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False
 ) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
+    require_sensible(config.training, config.optimizer, config.run.seed)
     phases = phases_of(config)
-    splits = _splits(training, config.data_options)
+    if config.out:
+        RunDirectory.check(config.out, config)
     base = model if isinstance(model, Model) else load(model)
+    splits = _splits(training, config.data_options)
     base.card.require_modality(splits.train.modality)
     if config.size is not None:
         base = _resized(base, config.size)
-    train, notes = splits.train, list(_said(splits.train))
+    train = splits.train
+    require_labelled(train, least=2)
     if config.examples_per_class is not None:
         chosen, _ = data.few_shot(train, config.examples_per_class, config.run.seed)
         train = train.subset(chosen)
     train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
     held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
-    run = RunDirectory.claim(config.out, config) if config.out else None
-    executor = Executor(train, validation, config.run.seed, run, shown)
-    began = time.perf_counter()
-    finished = executor.execute(base.with_head(train.labels, seed=config.run.seed), phases)
-    seconds = time.perf_counter() - began
-    finished = dataclasses.replace(
-        finished,
-        card=finished.card.with_provenance(
-            finetuned={"strategy": config.strategy, "examples": len(train), "seed": config.run.seed}
-        ),
-    )
-    return _conclude(finished, config.strategy, len(train), seconds, executor, held_out, run, notes)
+    start = base.with_head(train.labels, seed=config.run.seed)
+    provenance = {"finetuned": {"strategy": config.strategy, "examples": len(train), "seed": config.run.seed}}
+    return _run(config, config.strategy, start, phases, Work(train, validation), held_out, provenance, shown)
 
 
 def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = None, **settings: Any) -> Result:
@@ -152,34 +152,31 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
     base = config if config is not None else PretrainConfig(out=None)
-    return run_pretrain(configs.replace(base, **settings), data, test)
+    named = {"data": _named(data), "test": _named(test) or None}
+    return run_pretrain(_resolved(base, {**settings, **named}), data, test)
 
 
 def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a pretraining job from resolved settings; see `pretrain`."""
+    require_sensible(config.training, config.optimizer, config.run.seed)
+    if config.out:
+        RunDirectory.check(config.out, config)
     splits = _splits(training, config.data_options)
-    train, notes = splits.train, list(_said(splits.train))
+    train = splits.train
+    require_labelled(train, least=2)
     if config.turned_classes:
         train = data.with_turned_classes(train)
     train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
     held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
-    run = RunDirectory.claim(config.out, config) if config.out else None
-    model = _fresh_model(config, train)
-    executor = Executor(train, validation, config.run.seed, run, shown)
-    began = time.perf_counter()
-    finished = executor.execute(model, pretraining(config))
-    seconds = time.perf_counter() - began
-    best = next((e["best"] for e in executor.evidence if "best" in e), None)
-    provenance = {
+    origin = {
         "data": str(config.data),
         "licence": config.licence,
         "examples": len(train),
         "classes": len(train.labels),
         "seed": config.run.seed,
-        "validation": {config.training.monitor: best},
     }
-    finished = dataclasses.replace(finished, card=finished.card.with_provenance(pretrained=provenance))
-    return _conclude(finished, "pretrain", len(train), seconds, executor, held_out, run, notes)
+    start, work = _fresh_model(config, train), Work(train, validation)
+    return _run(config, "pretrain", start, pretraining(config), work, held_out, {"pretrained": origin}, shown)
 
 
 def evaluate(
@@ -196,8 +193,10 @@ def evaluate(
     Returns:
         Accuracy and other figures, each with its interval.
     """
+    require_batch(batch_size)
     model = model if isinstance(model, Model) else load(model)
     source = _one(examples, options or configs.Data())
+    require_labelled(source)
     model.card.require_modality(source.modality)
     source = source.with_labels(model.card.labels)
     logits = model.logits(source, batch_size=batch_size) / model.card.head.temperature
@@ -209,46 +208,79 @@ def run_evaluate(config: EvaluateConfig) -> Metrics:
     return evaluate(config.model, config.data, batch_size=config.batch_size, options=config.data_options)
 
 
-def _conclude(
-    model: Model,
+def _run(
+    config: FinetuneConfig | PretrainConfig,
     strategy: str,
-    examples: int,
-    seconds: float,
-    executor: Executor,
+    model: Model,
+    phases: tuple[Phase, ...],
+    work: Work,
     test: Source | None,
-    run: RunDirectory | None,
-    notes: Sequence[str],
+    provenance: dict[str, dict[str, Any]],
+    shown: bool,
 ) -> Result:
-    figures = None if test is None else evaluate(model, test)
-    directory = None if run is None else run.path
-    result = Result(
-        model,
-        strategy,
-        examples,
-        seconds,
-        tuple(executor.evidence),
-        figures,
-        directory,
-        (*notes, *executor.notes),
-    )
+    """Claims the run directory, runs the phases, saves the model and measures it."""
+    require_fit(model, phases, work.train)
+    run = RunDirectory.claim(config.out, config) if config.out else None
+    work.seed, work.run, work.shown = config.run.seed, run, shown
+    work.notes += _said(work.train)
+    began = time.perf_counter()
+    model = execute(work, model, phases)
+    seconds = time.perf_counter() - began
+    model = dataclasses.replace(model, card=model.card.with_provenance(**_with_figure(provenance, work.evidence)))
     if run is not None:
         model.save(run.model, overwrite=run.resumed)
+    figures = None if test is None else evaluate(model, test)
+    directory = None if run is None else run.path
+    evidence, notes = tuple(work.evidence), tuple(work.notes)
+    result = Result(model, strategy, len(work.train), seconds, evidence, figures, directory, notes)
+    if run is not None:
         run.write_result(result.to_dict())
     return result
 
 
+def _with_figure(provenance: dict[str, dict[str, Any]], evidence: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Adds the validation figure of the last phase that has one to what the card says of the training."""
+    best = next((e for e in reversed(evidence) if "best" in e), None)
+    if best is None:
+        return provenance
+    return {name: {**said, "validation": {best["monitor"]: best["best"]}} for name, said in provenance.items()}
+
+
+def _named(given: Any) -> str:
+    """Returns the name that a configuration can hold: the path, or nothing for an object of Python."""
+    return os.fspath(given) if isinstance(given, (str, os.PathLike)) else ""
+
+
+def _resolved(config: Any, settings: dict[str, Any]) -> Any:
+    plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in settings.items()}
+    return configs.replace(config, **plain)
+
+
 def _splits(source: Any, options: configs.Data) -> Splits:
-    opened = data.open_source(source, **dataclasses.asdict(options)) if isinstance(source, (str, Path)) else source
-    return opened if isinstance(opened, Splits) else Splits(opened)
+    if isinstance(source, (str, Path)):
+        source = data.open_source(source, **dataclasses.asdict(options))
+    if isinstance(source, Source):
+        source = Splits(source)
+    if not isinstance(source, Splits):
+        raise DataError(
+            f"{type(source).__name__} cannot be used as labelled data; expected a path, a Source or Splits. "
+            "Make a Source of arrays with flaxtl.data.from_arrays(inputs, targets)."
+        )
+    return source
 
 
 def _one(source: Any, options: configs.Data) -> Source:
+    """Returns what to measure on: the test part, else the validation part, else all there is."""
     splits = _splits(source, options)
-    return splits.test if splits.test is not None else splits.train
+    return splits.test or splits.validation or splits.train
 
 
 def _labelled_like(source: Any, train: Source, options: configs.Data) -> Source | None:
-    return None if source is None else _one(source, options).with_labels(train.labels)
+    if source is None:
+        return None
+    found = _one(source, options)
+    require_labelled(found)
+    return found.with_labels(train.labels)
 
 
 def _said(source: Source) -> list[str]:
@@ -258,13 +290,12 @@ def _said(source: Source) -> list[str]:
 
 
 def _validation(train: Source, given: Source | None, fraction: float, seed: int) -> tuple[Source, Source | None]:
-    if not 0.0 <= fraction < 1.0:
-        raise ConfigError(f"--validation is {fraction}; expected a share of at least 0 and below 1.")
     if given is not None:
+        require_labelled(given)
         return train, given.with_labels(train.labels)
     if fraction == 0.0:
         return train, None
-    kept, held = data.stratified_split(train.targets, fraction, seed)
+    kept, held = data.stratified_split(train.targets, fraction, seed, train.groups)
     if len(held) == 0:
         raise DataError(
             f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave --validation at 0."
@@ -275,6 +306,8 @@ def _validation(train: Source, given: Source | None, fraction: float, seed: int)
 def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
         raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
+    if size < 1:
+        raise ConfigError(f"--size is {size}; expected a number of pixels of at least 1.")
     changed = dataclasses.replace(model.card.input, size=(size, size))
     note = f"pictures of {size}×{size} in place of {'×'.join(map(str, model.card.input.size))}"
     return dataclasses.replace(model, card=dataclasses.replace(model.card, input=changed), notes=(*model.notes, note))

@@ -40,17 +40,21 @@ class Standing:
     Attributes:
         step: steps taken.
         best: the best figure so far, larger is better; None before the first evaluation.
+        best_step: the step that it was reached at.
         stale: evaluations since then.
     """
 
     step: int = 0
     best: float | None = None
+    best_step: int | None = None
     stale: int = 0
 
     def judge(self, figure: float) -> None:
-        """Takes in an evaluation's figure."""
-        better = self.best is None or figure > self.best
-        self.best, self.stale = (figure, 0) if better else (self.best, self.stale + 1)
+        """Takes in an evaluation's figure; the first of equally good steps stays the best."""
+        if self.best is None or figure > self.best:
+            self.best, self.best_step, self.stale = figure, self.step, 0
+        else:
+            self.stale += 1
 
 
 def run_steps(
@@ -82,15 +86,15 @@ def run_steps(
         The state after the last step.
 
     Raises:
-        TrainingError: the loss or the gradient is no longer finite. Nothing is saved from then on, so the
-            last checkpoint is a good one.
+        TrainingError: the loss or the gradient is no longer finite. Nothing is saved from then on, so what
+            was saved last is good.
     """
     pending: list[tuple[int, dict[str, jax.Array]]] = []
     began, seen = time.perf_counter(), 0
     for batch in batches:
         state, metrics = step_function(state, batch)
         standing.step += 1
-        seen += len(batch["weight"])
+        seen += int((batch["weight"] > 0).sum())
         pending.append((standing.step, metrics))
         done = standing.step >= cadence.steps
         saving = done or standing.step % cadence.save_every == 0
@@ -122,7 +126,7 @@ def _flush(pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
             if not math.isfinite(metrics[name]):
                 raise TrainingError(
                     f"The {name.replace('grad_norm', 'gradient norm')} became {float(metrics[name])} at step {step}. "
-                    "Training has stopped and the last checkpoint is kept. Lower --learning-rate, or look for "
+                    "Training has stopped, and what was kept before is whole. Lower --learning-rate, or look for "
                     "extreme values in the data."
                 )
     names = fetched[0][1]

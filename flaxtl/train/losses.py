@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxtl.nets.network import Mode
+from flaxtl.nets.mode import Mode
 from flaxtl.pipeline import Pipeline
 
 Array = jax.Array

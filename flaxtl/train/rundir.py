@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flaxtl import config as configs
-from flaxtl.errors import ConfigError, listed
+from flaxtl.errors import ConfigError, TrainingError, listed
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
     "config.yaml",
@@ -34,21 +36,21 @@ class RunDirectory:
     resumed: bool = False
 
     @classmethod
-    def claim(cls, path: str | Path, config: Any) -> RunDirectory:
-        """Takes a directory for a run and writes the resolved settings into it.
+    def check(cls, path: str | Path, config: Any) -> RunDirectory:
+        """Says what would become of a directory if a run claimed it; nothing is changed.
 
         Raises:
             ConfigError: it holds another run and neither resume nor overwrite is set; or it is to be
                 resumed with other settings; or it holds something that is no run.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         held = path / CONFIG
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file. Give a directory for the run with --out.")
         if config.run.resume and config.run.overwrite:
             raise ConfigError("--resume goes on with a run and --overwrite deletes it: choose one of them.")
         if held.exists() and config.run.resume:
-            _require_same(configs.load(type(config), held), config, path)
+            _require_same(_settings_of(type(config), held), config, path)
             return cls(path, resumed=True)
         if path.exists() and any(path.iterdir()):
             if not held.exists():
@@ -57,15 +59,33 @@ class RunDirectory:
                 raise ConfigError(
                     f"{path} already holds a run. Go on with it by --resume, delete it by --overwrite, or choose another --out."
                 )
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
-        configs.save(config, held)
         return cls(path)
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where training states are kept."""
-        return self.path / CHECKPOINTS
+    @classmethod
+    def claim(cls, path: str | Path, config: Any) -> RunDirectory:
+        """Takes a directory for a run and writes the resolved settings into it.
+
+        Resuming and overwriting are left out of what is written: the file reproduces the run, and must
+        not delete one when it is used again.
+
+        Raises:
+            ConfigError: as of `check`.
+            TrainingError: it cannot be written to.
+        """
+        run = cls.check(path, config)
+        if run.resumed:
+            return run
+        kept = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, overwrite=False))
+        with _writing(run.path):
+            if run.path.exists():
+                shutil.rmtree(run.path)
+            run.path.mkdir(parents=True)
+            configs.save(kept, run.path / CONFIG)
+        return run
+
+    def states(self, phase: int) -> Path:
+        """Returns where the training states of a phase are kept."""
+        return self.path / CHECKPOINTS / f"phase_{phase}"
 
     @property
     def model(self) -> Path:
@@ -74,8 +94,9 @@ class RunDirectory:
 
     def log(self, **entry: Any) -> None:
         """Appends one line to metrics.jsonl."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        file = self.path / METRICS
+        with _writing(file), file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def forget_after(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines of metrics.jsonl that a resumed run will write again, or that were cut off."""
@@ -90,30 +111,51 @@ class RunDirectory:
                 continue
             if keep(entry):
                 kept.append(line + "\n")
-        file.write_text("".join(kept), encoding="utf-8")
+        fresh = file.with_suffix(".partial")
+        with _writing(file):
+            fresh.write_text("".join(kept), encoding="utf-8")
+            os.replace(fresh, file)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes result.json."""
-        (self.path / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        file = self.path / RESULT
+        with _writing(file):
+            file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another --out."
+        ) from error
+
+
+def _settings_of(kind: type, held: Path) -> Any:
+    try:
+        return configs.load(kind, held)
+    except ConfigError as error:
+        raise ConfigError(
+            f"The run in {held.parent} was not started by this command, or by another version of it: {error}"
+        ) from error
 
 
 def _require_same(old: Any, new: Any, path: Path) -> None:
-    ignored = {"resume", "overwrite", "json"}
-
-    def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, entry in value.items():
-            if isinstance(entry, dict):
-                found.update(flat(entry, f"{prefix}{key}."))
-            elif key not in ignored:
-                found[prefix + key] = entry
-        return found
-
-    a, b = flat(configs.to_dict(old)), flat(configs.to_dict(new))
-    changed = [
-        f"{k} was {a.get(k)!r} and is now {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k) and k != "out"
-    ]
+    a, b = _flat(configs.to_dict(old)), _flat(configs.to_dict(new))
+    changed = [f"{k} was {a.get(k)!r} and is now {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {listed(changed)}. Resume it with the same settings, or choose another --out."
         )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that decide what comes out of a run, by their names."""
+    found = {k: v for k, v in settings.items() if k not in ("out", "run")}
+    found["seed"] = settings["run"]["seed"]
+    flat: dict[str, Any] = {}
+    for key, value in found.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

@@ -1,4 +1,4 @@
-"""Where the loop keeps its states when a run has no directory: in memory, with the interface of `checkpoint.RunCheckpoints`."""
+"""Where a run without a directory keeps its best state: in memory, with the interface of `checkpoint.RunCheckpoints`."""
 
 from __future__ import annotations
 
@@ -7,42 +7,37 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxtl.errors import CheckpointError
+
 
 class MemoryCheckpoints:
-    """Keeps the latest and the best state of a run in memory."""
+    """Keeps the best state of a phase in memory; there is nothing to resume, so no other is needed.
+
+    Example:
+        >>> store = MemoryCheckpoints()
+        >>> for step, metric in ((1, 0.5), (2, 0.9), (3, 0.9)):
+        ...     store.save(step, {'w': np.full(1, step)}, {}, metric)
+        >>> store.restore(2, None)[0]['w'].tolist()
+        [2]
+    """
 
     def __init__(self) -> None:
-        self._latest: tuple[int, Any, dict[str, Any]] | None = None
         self._best: tuple[float, int, Any, dict[str, Any]] | None = None
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any], metric: float | None = None) -> None:
-        """Keeps a copy of a state; the first of equally good ones stays the best."""
-        copied = jax.tree.map(lambda a: np.array(a), tree)
-        self._latest = (step, copied, metadata)
+        """Keeps a copy of a state if it is the best so far; the first of equally good ones stays."""
         if metric is not None and (self._best is None or metric > self._best[0]):
-            self._best = (metric, step, copied, metadata)
-
-    def best_step(self) -> int | None:
-        """Returns the step of the best state, or None if no metric was given."""
-        return None if self._best is None else self._best[1]
+            self._best = (metric, step, jax.tree.map(lambda a: np.array(a), tree), metadata)
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns a kept state and its metadata."""
-        for kept in (self._latest, self._best and self._best[1:]):
-            if kept is not None and kept[0] == step:
-                return kept[1], kept[2]
-        raise KeyError(step)
+        """Returns the kept state and its metadata.
 
-    def restore_latest(self, like: Any) -> tuple[int, Any, dict[str, Any], tuple[str, ...]]:
-        """Returns the latest state as `RunCheckpoints.restore_latest` does."""
-        if self._latest is None:
-            raise KeyError("no state was kept")
-        return (*self._latest, ())
+        Raises:
+            CheckpointError: another step than the best is asked for.
+        """
+        if self._best is None or self._best[1] != step:
+            raise CheckpointError(f"The state of step {step} was not kept; only the best one is.")
+        return self._best[2], self._best[3]
 
-    def latest_metadata(self) -> dict[str, Any] | None:
-        """Returns the metadata of the latest state, or None."""
-        return None if self._latest is None else self._latest[2]
-
-    def latest_step(self) -> int | None:
-        """Returns the step of the latest state."""
-        return None if self._latest is None else self._latest[0]
+    def close(self) -> None:
+        """Does nothing; there is nothing to end."""

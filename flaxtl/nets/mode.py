@@ -1,0 +1,120 @@
+"""How a Linen module is applied: one policy for BatchNorm and dropout, whoever wrote the module.
+
+An interceptor decides for every `nn.BatchNorm` and `nn.Dropout`, so that a module's own switches do not matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from flaxtl import paths
+
+Array = jax.Array
+Variables = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How a forward pass treats randomness and normalisation.
+
+    Attributes:
+        rng: key for dropout; None switches dropout off.
+        example_index: int32 [batch]; dropout masks depend on it, so that they do not depend on how a
+            batch is divided among devices.
+        weight: float32 [batch]; rows of weight 0 are padding and never touch batch statistics.
+        live: paths of the normalisation layers that use and update batch statistics; all others
+            normalise with their stored statistics and leave them as they are.
+    """
+
+    rng: Array | None = None
+    example_index: Array | None = None
+    weight: Array | None = None
+    live: frozenset[str] = frozenset()
+
+
+EVAL = Mode()
+
+
+def apply_linen(
+    module: nn.Module,
+    variables: Variables,
+    mode: Mode,
+    *args: Any,
+    watch: Callable[..., Any] | None = None,
+    rngs: dict[str, Array] | None = None,
+    **kwargs: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Applies a Linen module under a mode; returns (output, the other collections afterwards).
+
+    Args:
+        module: any Linen module.
+        variables: its variables.
+        mode: how BatchNorm and dropout behave.
+        *args: the module's inputs.
+        watch: called as an interceptor before flaxtl's own, for capturing a head's input.
+        rngs: keys for random layers other than `nn.Dropout`.
+        **kwargs: the module's keyword arguments.
+    """
+    state = {k: v for k, v in variables.items() if k != paths.PARAMS}
+    intercept = _interceptor(mode, watch)
+    with nn.intercept_methods(intercept):
+        if not mode.live:
+            return module.apply(variables, *args, rngs=rngs, **kwargs), state
+        y, updated = module.apply(variables, *args, rngs=rngs, mutable=list(state), **kwargs)
+    return y, {**state, **updated}
+
+
+def _interceptor(mode: Mode, watch: Callable[..., Any] | None) -> Callable[..., Any]:
+    inside: list[nn.Module] = []
+    calls: dict[str, int] = {}
+
+    def intercept(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if context.method_name != "__call__" or inside:
+            return next_function(*args, **kwargs)
+        if isinstance(module, nn.BatchNorm):
+            inside.append(module)
+            try:
+                return _batch_norm(module, args[0] if args else kwargs["x"], mode)
+            finally:
+                inside.pop()
+        if isinstance(module, nn.Dropout):
+            path = paths.join(module.path)
+            calls[path] = calls.get(path, 0) + 1
+            return _dropout(module, args[0] if args else kwargs["inputs"], mode, f"{path}#{calls[path]}")
+        if watch is not None:
+            return watch(next_function, args, kwargs, context)
+        return next_function(*args, **kwargs)
+
+    return intercept
+
+
+def _batch_norm(module: nn.BatchNorm, x: Array, mode: Mode) -> Array:
+    live = paths.join(module.path) in mode.live
+    mask = None
+    if live and mode.weight is not None:
+        mask = (mode.weight > 0).reshape((-1,) + (1,) * (x.ndim - 1))
+    # A copy on the same scope shares the variables but can be told anew which statistics to use.
+    twin = module.clone(parent=module.scope, use_running_average=not live)
+    return twin(x, mask=mask)
+
+
+def _dropout(module: nn.Dropout, x: Array, mode: Mode, place: str) -> Array:
+    """Inverted dropout (Srivastava et al. 2014) whose mask depends on the example, not on its row."""
+    if mode.rng is None or module.rate == 0.0:
+        return x
+    if module.rate == 1.0:
+        return jnp.zeros_like(x)
+    key = jax.random.fold_in(mode.rng, zlib.crc32(place.encode()) & 0x7FFFFFFF)
+    index = mode.example_index if mode.example_index is not None else jnp.arange(x.shape[0])
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    shape = tuple(1 if axis in module.broadcast_dims else size for axis, size in enumerate(x.shape))[1:]
+    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - module.rate, shape))(keys)
+    return jnp.where(keep, x / (1.0 - module.rate), 0.0).astype(x.dtype)

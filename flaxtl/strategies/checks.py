@@ -1,0 +1,96 @@
+"""What is looked at before a run begins, so that a mistake costs a second and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from flaxtl import freeze
+from flaxtl.config import Optimizer, Training
+from flaxtl.data import Source
+from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.model import Model
+from flaxtl.strategies.phases import Phase
+from flaxtl.strategies.training import trained_patterns
+
+
+def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> None:
+    """Refuses settings that have the right type and an impossible value.
+
+    Raises:
+        ConfigError: naming the setting, its value and what was expected.
+
+    Example:
+        >>> require_sensible(Training(batch_size=0), Optimizer(), 0)
+        Traceback (most recent call last):
+        ...
+        flaxtl.errors.ConfigError: --batch-size is 0; expected a number of at least 1.
+    """
+    t, o = training, optimizer
+    _at_least_one(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
+    _above_zero(epochs=t.epochs, learning_rate=o.learning_rate, clip_norm=o.clip_norm)
+    _within(seed >= 0, "seed", seed, "a whole number of at least 0")
+    _within(t.ema is None or 0.0 < t.ema < 1.0, "ema", t.ema, "a decay between 0 and 1")
+    _within(0.0 <= t.label_smoothing < 1.0, "label_smoothing", t.label_smoothing, "a share of at least 0 and below 1")
+    _within(0.0 <= t.validation < 1.0, "validation", t.validation, "a share of at least 0 and below 1")
+    _within(0.0 <= o.warmup <= 1.0, "warmup", o.warmup, "a share from 0 to 1")
+    _within(0.0 <= o.momentum < 1.0, "momentum", o.momentum, "a number of at least 0 and below 1")
+    _within(0.0 <= o.weight_decay < np.inf, "weight_decay", o.weight_decay, "a number of at least 0")
+    _within(0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
+
+
+def require_batch(batch_size: int) -> None:
+    """Refuses a batch of no examples.
+
+    Raises:
+        ConfigError: the size is below 1.
+    """
+    _at_least_one(batch_size=batch_size)
+
+
+def _at_least_one(**settings: int | None) -> None:
+    for name, value in settings.items():
+        _within(value is None or value >= 1, name, value, "a number of at least 1")
+
+
+def _above_zero(**settings: float | None) -> None:
+    for name, value in settings.items():
+        _within(value is None or 0.0 < value < np.inf, name, value, "a number above 0")
+
+
+def _within(fine: bool, name: str, value: Any, expected: str) -> None:
+    if not fine:
+        raise ConfigError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")
+
+
+def require_labelled(source: Source, least: int = 1) -> None:
+    """Refuses data without labels, or with examples of too few classes.
+
+    Raises:
+        DataError: an example has no label, or fewer than `least` classes have one.
+    """
+    if source.targets.dtype.kind == "f":
+        raise DataError("The examples have several outputs each; expected one class an example.")
+    bare = [source.keys[i] for i in np.flatnonzero(source.targets < 0)]
+    if bare:
+        raise DataError(f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 3)}. Label or remove them.")
+    present = [source.labels[t] for t in np.unique(source.targets)]
+    if len(present) < least:
+        raise DataError(
+            f"The data holds examples of {listed(present) or 'no class'} only; expected at least {least} classes."
+        )
+
+
+def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
+    """Refuses patterns that match no parameter, and examples that the network cannot take.
+
+    Raises:
+        PathError: a pattern matches nothing.
+        DataError: the first example cannot be prepared for the network.
+    """
+    for phase in phases:
+        if phase.kind == "train":
+            freeze.labels(model.params, trained_patterns(phase, model))
+    model.pipeline.preprocess.rows(source.raw[0])
