@@ -57,6 +57,7 @@ class Audio:
         sample_rate: samples per second the network expects.
         window: length of one row in seconds; longer clips become several rows, shorter ones are padded.
         hop: distance between the starts of two rows in seconds.
+        mix: what several channels become one by: their "mean", or the "first" of them.
         front_end: the name of the transformation from waveform to network input, "waveform" for none.
         settings: what the front end needs to know, such as its mel bands.
     """
@@ -65,6 +66,7 @@ class Audio:
     sample_rate: int = 16000
     window: float = 1.0
     hop: float = 1.0
+    mix: Literal["mean", "first"] = "mean"
     front_end: str = "waveform"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

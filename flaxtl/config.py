@@ -65,7 +65,7 @@ class Augmentation:
     min_resolution: int | None = None
     """Shrink to a random side of at least this many pixels and enlarge again."""
     thickness: float = 0.0
-    """The probability of making strokes thicker or thinner by a pixel."""
+    """The probability of making strokes thicker by one or two pixels a side, or (rarely) thinner by one."""
     brightness: float = 0.0
     """Change the brightness by up to this share."""
     contrast: float = 0.0

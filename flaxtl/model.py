@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -72,7 +73,9 @@ class Model:
         if temperature == 1.0:
             return self
         path = self.card.head.path
-        head = jax.tree.map(lambda a: np.asarray(a) / np.asarray(temperature, a.dtype), paths.subtree(self.params, path))
+        head = jax.tree.map(
+            lambda a: np.asarray(a) / np.asarray(temperature, a.dtype), paths.subtree(self.params, path)
+        )
         variables = {**self.variables, paths.PARAMS: surgery.graft(self.params, path, head)}
         return dataclasses.replace(self, variables=variables, card=self.card.with_head(temperature=1.0))
 
@@ -90,7 +93,7 @@ class Model:
         Raises:
             ConfigError: there are no labels, one occurs twice, or the initialiser is unknown.
         """
-        twice = sorted({name for name in labels if list(labels).count(name) > 1})
+        twice = sorted(name for name, count in collections.Counter(labels).items() if count > 1)
         if not labels or twice:
             found = f"{listed(twice)} more than once" if twice else "none"
             raise ConfigError(f"A head needs a name of its own for each output; found {found}.")

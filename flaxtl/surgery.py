@@ -1,4 +1,7 @@
-"""Pure functions on parameter trees: graft, re-initialise, adapt channels. Nothing is changed in place."""
+"""Pure functions on parameter trees: graft, re-initialise, adapt channels, resize positions and patches.
+
+Nothing is changed in place.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import numpy as np
 from flaxtl import paths
 from flaxtl.errors import ConfigError, PathError, did_you_mean, listed
 
+Grid = tuple[int, int]
+Interpolation = Literal["bilinear", "bicubic"]
 Initialiser = Callable[[jax.Array, tuple[int, ...], Any], Any]
 
 _INITIALISERS: dict[str, Callable[[], Initialiser]] = {
@@ -135,3 +140,122 @@ def adapt_channels(
     scale = 1.0 if how == "sum" else old / channels
     new = np.take(kernel, index, axis) * scale
     return new.astype(kernel.dtype), f"{old} → {channels} input channels by repetition, times {scale:.3g}"
+
+
+def _bilinear(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(1.0 - distance, 0.0)
+
+
+def _bicubic(distance: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution with a = -1/2, as Pillow, PyTorch's antialiased resize and jax.image have it."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0))
+
+
+_FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "bilinear": (_bilinear, 1.0),
+    "bicubic": (_bicubic, 2.0),
+}
+
+
+def resize_matrix(old: int, new: int, how: Interpolation = "bicubic") -> np.ndarray:
+    """Returns the matrix that resizes a line of numbers, antialiased.
+
+    Where the line becomes shorter the filter is widened by old / new, so that it averages instead of skipping; at the
+    ends the weights that fall outside are left out and the rest made to sum to one. These are the numbers of
+    `jax.image.resize`, and of PyTorch's `interpolate(…, antialias=True)` too.
+
+    Args:
+        old: numbers before.
+        new: numbers after.
+        how: "bilinear" or "bicubic" (Keys 1981, a = -1/2).
+
+    Returns:
+        float64 [new, old]; each row sums to one.
+
+    Example:
+        >>> resize_matrix(4, 2, 'bilinear').round(3).tolist()
+        [[0.429, 0.429, 0.143, 0.0], [0.0, 0.143, 0.429, 0.429]]
+    """
+    function, reach = _FILTERS[how]
+    wider = max(old / new, 1.0)
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    distance = np.abs(np.arange(old) - centre[:, None]) / wider
+    weights = np.where(distance < reach, function(distance), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resize_positions(
+    position: Any, old: Grid, new: Grid, *, prefix: int = 0, how: Interpolation = "bicubic"
+) -> tuple[np.ndarray, str]:
+    """Fits position embeddings of one grid of patches to another grid; those of other tokens stay as they are.
+
+    Nothing is guessed: how many of the tokens are no patches, and how the rest lie in rows and columns, is said by
+    the network's configuration.
+
+    Args:
+        position: float [tokens, features] or [1, tokens, features]: `prefix` tokens, then the grid row by row.
+        old: rows and columns of the grid that they are for.
+        new: rows and columns wanted.
+        prefix: tokens before the grid: class, distillation, registers, as far as they have a position.
+        how: "bicubic" or "bilinear", antialiased.
+
+    Returns:
+        (the new positions, of the same number of axes and dtype; a phrase that says what was done).
+
+    Raises:
+        ConfigError: the tokens are not as many as grid and prefix say.
+
+    Example:
+        >>> new, said = resize_positions(np.ones((1, 5, 8), np.float32), (2, 2), (3, 4), prefix=1)
+        >>> new.shape, said
+        ((1, 13, 8), 'positions 2×2 → 3×4 by antialiased bicubic, 1 other token kept')
+    """
+    position = np.asarray(position)
+    *ones, tokens, features = position.shape
+    if tokens != prefix + old[0] * old[1] or ones not in ([], [1]):
+        raise ConfigError(
+            f"Position embeddings of shape {list(position.shape)} are not those of a grid of {old[0]}×{old[1]} patches "
+            f"and {prefix} further tokens, which would be {prefix + old[0] * old[1]} tokens. Correct the "
+            "configuration's grid, or its number of tokens before the grid."
+        )
+    if new == old:
+        return position, f"positions {old[0]}×{old[1]} kept"
+    flat = position.reshape(tokens, features)
+    grid = flat[prefix:].reshape(*old, features).astype(np.float64)
+    rows, columns = (resize_matrix(o, n, how) for o, n in zip(old, new, strict=True))
+    grid = np.einsum("ri,cj,ijf->rcf", rows, columns, grid, optimize=True).astype(position.dtype)
+    made = np.concatenate([flat[:prefix], grid.reshape(-1, features)]).reshape(*ones, -1, features)
+    kept = f", {prefix} other token{'s' if prefix > 1 else ''} kept" if prefix else ""
+    return made, f"positions {old[0]}×{old[1]} → {new[0]}×{new[1]} by antialiased {how}{kept}"
+
+
+def resize_patches(kernel: Any, new: Grid, how: Interpolation = "bilinear") -> tuple[np.ndarray, str]:
+    """Fits a patch embedding to another patch size, so that a resized patch gives the old token.
+
+    With B the matrix that resizes a patch, the new kernel is the pseudo-inverse of Bᵀ times the old one, which makes
+    ⟨Bx, ŵ⟩ = ⟨x, w⟩ for every patch x where patches grow, and as near to it as can be where they shrink (Beyer et al.,
+    "FlexiViT", CVPR 2023, equation 5).
+
+    Args:
+        kernel: float [height, width, channels, features].
+        new: height and width wanted.
+        how: by which interpolation pictures would be resized; the paper's is "bilinear".
+
+    Returns:
+        (the new kernel, a phrase that says what was done).
+
+    Example:
+        >>> new, said = resize_patches(np.ones((4, 4, 3, 8), np.float32), (6, 6))
+        >>> new.shape, said
+        ((6, 6, 3, 8), 'patches 4×4 → 6×6 by pseudo-inverse of the bilinear resize')
+    """
+    kernel = np.asarray(kernel)
+    old = kernel.shape[:2]
+    if tuple(new) == old:
+        return kernel, f"patches {old[0]}×{old[1]} kept"
+    rows, columns = (np.linalg.pinv(resize_matrix(o, n, how).T) for o, n in zip(old, new, strict=True))
+    made = np.einsum("ri,cj,ij...->rc...", rows, columns, kernel.astype(np.float64), optimize=True)
+    said = f"patches {old[0]}×{old[1]} → {new[0]}×{new[1]} by pseudo-inverse of the {how} resize"
+    return made.astype(kernel.dtype), said

@@ -1,6 +1,8 @@
 """What tests share: the development data, which is only there beside a developer's checkout."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,16 @@ def shared():
     if os.environ.get("FLAXTL_REQUIRE_SHARED"):
         pytest.fail(f"{SHARED} is required by FLAXTL_REQUIRE_SHARED but absent")
     pytest.skip("needs the development data in ../shared, which is not part of the package")
+
+
+def pytest_configure(config):
+    """What two tests compile alike is compiled once; read by JAX when it is imported, and by subprocesses."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        config.own_compilation_cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flaxtl-xla-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "own_compilation_cache"):
+        shutil.rmtree(config.own_compilation_cache, ignore_errors=True)

@@ -62,9 +62,9 @@ def predict(config: PredictConfig) -> int:
     from flaxtl.convert import load
     from flaxtl.data import from_files
     from flaxtl.errors import listed
-    from flaxtl.strategies.checks import require_batch
+    from flaxtl.strategies.checks import require_positive
 
-    require_batch(config.batch_size)
+    require_positive(batch_size=config.batch_size)
     _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
     source = from_files(config.paths, on_bad_file=config.on_bad_file)

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that has gone is noticed
+        return code
     except FlaxtlError as error:
         if debug:
             traceback.print_exc()
@@ -118,8 +120,10 @@ def prepare_environment() -> None:
     import jax
 
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # After a failed write Orbax leaves tasks whose errors nobody fetches; ours has told of the failure.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "flaxtl" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

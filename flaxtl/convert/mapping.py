@@ -30,11 +30,14 @@ class Operation:
         name: what `--explain` calls it.
         forward: source arrays → the leaf.
         backward: (leaf, number of source arrays) → source arrays, the exact inverse of `forward`.
+        exact: False where `backward` cannot give the source's own arrays back (two became one): it then gives arrays
+            that say the same, and that `forward` makes the same leaf of, to the bit.
     """
 
     name: str
     forward: Callable[[Sequence[np.ndarray]], np.ndarray]
     backward: Callable[[np.ndarray, int], list[np.ndarray]]
+    exact: bool = True
 
 
 def _one(name: str, forward: Callable[[Any], Any], backward: Callable[[Any], Any]) -> Operation:

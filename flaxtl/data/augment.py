@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image as pillow
 from PIL import ImageFilter
 
+# Thickening is drawn nine times as often as thinning: a thin stroke made thinner is soon no stroke.
+_STROKES = (ImageFilter.MinFilter(3), *4 * (ImageFilter.MaxFilter(3),), *5 * (ImageFilter.MaxFilter(5),))
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
@@ -22,7 +25,7 @@ class Augment:
         zoom: range of the factor of enlargement.
         shift: largest move, as a share of the size.
         min_resolution: smallest side, in pixels, that the picture is shrunk to before it is enlarged again.
-        thickness: probability of thickening or thinning bright strokes by a pixel.
+        thickness: probability of thickening bright strokes by one or two pixels a side (rarely of thinning by one).
         brightness: largest change, as a share.
         contrast: largest change, as a share.
         noise: largest standard deviation of Gaussian noise, as a share of the value range.
@@ -83,8 +86,7 @@ class Augment:
             if matrix is not None:
                 plane = plane.transform(size, pillow.Transform.AFFINE, matrix, pillow.Resampling.BILINEAR)
             if draw < self.thickness:
-                # Thickening is drawn nine times as often: a thin stroke made thinner is soon no stroke.
-                plane = plane.filter(ImageFilter.MaxFilter(3) if stroke < 0.9 else ImageFilter.MinFilter(3))
+                plane = plane.filter(_STROKES[min(int(stroke * len(_STROKES)), len(_STROKES) - 1)])
             if side is not None:
                 small = plane.resize((min(side, size[0]), min(side, size[1])), pillow.Resampling.BOX)
                 plane = small.resize(size, pillow.Resampling.BILINEAR)

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from flaxtl.nets.network import LinenNetwork
 
 # A family's file defines `Config`, a frozen dataclass, and `backbone(config)`, which returns the Flax module.
-FAMILIES = {"resnet": "flaxtl.nets.resnet"}
+FAMILIES = {
+    "resnet": "flaxtl.nets.resnet",
+    "vit": "flaxtl.nets.vit",
+    "yamnet": "flaxtl.nets.yamnet",
+    "keyword_transformer": "flaxtl.nets.keyword_transformer",
+    "wav2vec2": "flaxtl.nets.wav2vec2",
+    "ast": "flaxtl.nets.ast",
+    "whisper": "flaxtl.nets.whisper",
+}
 
 
 def family_config(family: str, settings: Mapping[str, Any]) -> Any:

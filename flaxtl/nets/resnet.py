@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flaxtl.errors import ConfigError, did_you_mean
-from flaxtl.nets.layers import Conv, batch_norm, max_pool
+from flaxtl.nets.layers import Conv, batch_norm, grid_mean, max_pool
 
 Array = jax.Array
 
@@ -31,6 +31,8 @@ class Config:
         stem_width: channels after the stem; None means the first stage's width.
         shortcut: where the shape changes: "conv" (1×1), "average" (2×2 mean, then 1×1: D), or "pad"
             (subsample and pad channels with zeros: CIFAR option A).
+        pool: the features are the means over a grid of so many by so many parts of the picture; 1 is the usual mean over
+            all of it, 2 keeps what is above, below, left and right apart (four times the features).
     """
 
     block: Literal["basic", "bottleneck"] = "basic"
@@ -39,6 +41,7 @@ class Config:
     stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
     stem_width: int | None = None
     shortcut: Literal["conv", "average", "pad"] = "conv"
+    pool: int = 1
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.widths):
@@ -199,7 +202,7 @@ class ResNet(nn.Module):
         if segment == "stem":
             return self.stem(x)
         if segment == "pool":
-            return x.mean(axis=(1, 2))
+            return grid_mean(x, self.config.pool)
         return self.blocks[int(segment.removeprefix("blocks_"))](x)
 
 

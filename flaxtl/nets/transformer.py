@@ -147,3 +147,18 @@ class Mlp(nn.Module):
         y = nn.Dense(self.hidden, name="fc1")(x_BLF)
         y = nn.Dense(x_BLF.shape[-1], name="fc2")(ACTIVATIONS[self.activation](y))
         return nn.Dropout(self.dropout, deterministic=True)(y) if self.dropout else y
+
+
+class GatedMlp(nn.Module):
+    """Two dense layers, fc1 and fc2; of fc1's halves the first, activated, multiplies the second (Shazeer 2020)."""
+
+    hidden: int
+    activation: str = "silu"
+    dropout: float = 0.0
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x_BLF: Array) -> Array:
+        gate, value = jnp.split(nn.Dense(2 * self.hidden, use_bias=self.use_bias, name="fc1")(x_BLF), 2, axis=-1)
+        y = nn.Dense(x_BLF.shape[-1], use_bias=self.use_bias, name="fc2")(ACTIVATIONS[self.activation](gate) * value)
+        return nn.Dropout(self.dropout, deterministic=True)(y) if self.dropout else y

@@ -29,8 +29,8 @@ def solve_and_attach(
     Raises:
         DataError: fewer than two classes, or features that are not finite.
     """
-    targets = np.asarray(source.targets)
-    if len(np.unique(targets)) < 2:
+    targets, task = np.asarray(source.targets), model.card.head.task
+    if task == "classification" and len(np.unique(targets)) < 2:
         raise DataError(
             f"The training data holds {len(np.unique(targets))} class; at least two are needed to tell apart."
         )
@@ -46,15 +46,25 @@ def solve_and_attach(
         features,
         targets,
         len(model.card.labels),
+        task=task,
         sample_weight=np.asarray(source.weights, np.float32),
         label_smoothing=smoothing,
         seed=seed,
+        groups=source.groups,
     )
     return attach(model, head), found_by(head, features)
 
 
 def attach(model: Model, head: SolvedHead) -> Model:
-    """Returns the model with a solved head in place of its own."""
+    """Returns the model with a solved head in place of its own.
+
+    Args:
+        model: its head is a dense layer with a bias, of the solved head's shape.
+        head: what was solved on the model's features.
+
+    Raises:
+        ConfigError: the model's head is another layer.
+    """
     path = model.card.head.path
     old = paths.subtree(model.params, path)
     kernel, bias = np.asarray(head.kernel, np.float32), np.asarray(head.bias, np.float32)
@@ -78,5 +88,6 @@ def found_by(head: SolvedHead, features: np.ndarray) -> dict[str, Any]:
         "scaling": head.scaling,
         "strength": float(head.strength),
         "temperature": float(head.temperature),
+        "converged": head.converged,
         **head.cv.to_dict(),
     }

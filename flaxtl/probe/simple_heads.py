@@ -161,7 +161,8 @@ def solve_ridge(
         held_out: sets of row numbers; None is each example alone.
 
     Raises:
-        DataError: shapes that do not fit, a strength that is not above 0, or no weight at all.
+        DataError: shapes that do not fit, numbers that are not finite, a strength that is not above 0, no
+            weight at all, or a held-out set that has all of it.
 
     Example:
         >>> x = np.array([[0.0], [1.0], [2.0]])
@@ -172,17 +173,27 @@ def solve_ridge(
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     y = y[:, None] if y.ndim == 1 else y
     w = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if len(x) != len(y) or len(x) != len(w) or not (np.asarray(strengths) > 0).all() or w.sum() <= 0:
+    if (
+        len(x) != len(y)
+        or len(x) != len(w)
+        or not (np.asarray(strengths) > 0).all()
+        or not (w >= 0).all()
+        or w.sum() <= 0
+    ):
         raise DataError(
             f"Found {len(x)} rows of features, {len(y)} targets, {len(w)} weights (sum {w.sum():g}) and "
             f"strengths {list(strengths)}; expected as many of each, weights and strengths above 0."
         )
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        raise DataError("The features or targets hold NaN or infinite numbers. Leave those examples out.")
     share = w / w.sum()
+    sets = np.arange(len(x))[:, None] if held_out is None else held_out
+    if any(share[b].sum() > 1.0 - 1e-9 for b in sets):
+        raise DataError("A held-out set holds all the weight there is, so nothing is left to solve without it.")
     x_mean, y_mean, root = share @ x, share @ y, np.sqrt(share)[:, None]
     left, singular, right = np.linalg.svd(root * (x - x_mean), full_matrices=False)
     turned = left.T @ (root * (y - y_mean))
     unweighted = (x - x_mean) @ right.T  # [n, r], of every example, also of those without weight
-    sets = np.arange(len(x))[:, None] if held_out is None else held_out
     kernels, biases, parts = [], [], []
     for strength in strengths:
         inner = singular / (singular**2 + strength)

@@ -17,26 +17,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxtl.errors import DataError
+from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.probe.newton import Kind, Problem, solve_path
 
-Array = jax.Array
-Kind = Literal["classification", "multilabel"]
-
-_LINE_STEPS = 10
-_CONJUGATE_STEPS = 100
 _ELEMENTS = 1 << 24  # of one [examples, folds, classes] array; more folds are solved in turns
 _NEVER = -1e30  # the logit of a class that only fills up
-_RAREST = 1e-6  # the frequency a class without examples starts from
+_FEWEST = 8  # strengths that are solved at once; the last is repeated, which takes a step each
+_LARGEST = 1e15  # of features: their squares must fit into single precision
+_LEAD = 30.0  # how far apart the strengths are that lead to a weak first one
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LogisticPath:
     """The solutions for s strengths × f sets of example weights, s in the order they were asked for.
 
@@ -48,7 +46,8 @@ class LogisticPath:
         losses: float32 [s, f, n], of every example, in the fold or not, without smoothing.
         correct: float32 [s, f, n], 1 where the prediction is right; multilabel: the share of right labels.
         iterations: int32 [s], Newton steps of the slowest fold.
-        converged: bool [s, f].
+        converged: bool [s, f]; False where the steps or single precision did not suffice, which on separable
+            data begins at strengths of some 1e-9 times the features' total variance.
     """
 
     theta: np.ndarray
@@ -66,7 +65,8 @@ class LogisticPath:
 
     def bias(self, strength: int, fold: int = 0) -> np.ndarray:
         """Returns the bias float32 [c] of one solution, for the features as they were given."""
-        return self.theta[strength, -1, fold] - self.mean @ self.kernel(strength, fold)
+        wide = self.kernel(strength, fold).astype(np.float64)  # a large mean would cancel most digits
+        return (self.theta[strength, -1, fold] - self.mean @ wide).astype(np.float32)
 
 
 def fit_path(
@@ -104,7 +104,8 @@ def fit_path(
         The path; `kernel` and `bias` give single solutions.
 
     Raises:
-        DataError: features, strengths or weights that no solution can be found for.
+        DataError: features, targets or weights that no solution can be found for.
+        ConfigError: an impossible setting.
 
     Example:
         >>> x = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32)
@@ -115,8 +116,11 @@ def fit_path(
     features = np.asarray(features, np.float32)
     strengths = np.asarray(strengths, np.float32)
     weights = np.ones((1, len(features))) if fold_weights is None else np.asarray(fold_weights)
-    _check(features, strengths, weights, targets)
+    _check_settings(strengths, task, smoothing)
+    _check(features, weights, targets)
+    classes = int(classes)
     wanted = one_hot(targets, classes)
+    _check_shares(wanted, task)
     even = 0.5 if task == "multilabel" else 1.0 / classes
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     rotated, axes = principal_axes(features - mean)
@@ -140,7 +144,7 @@ def one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
     """Returns targets as float32 [n, classes]; those that already have two dimensions are left as they are.
 
     Raises:
-        DataError: a class below 0 or not below `classes`, or a wrong number of columns.
+        DataError: no whole number, a class below 0 or not below `classes`, or a wrong number of columns.
 
     Example:
         >>> one_hot(np.array([1, 0]), 2).tolist()
@@ -151,10 +155,10 @@ def one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
         if targets.shape[1] != classes:
             raise DataError(f"The targets have {targets.shape[1]} columns; expected {classes}, one a class.")
         return targets.astype(np.float32)
-    if len(targets) and (targets.min() < 0 or targets.max() >= classes):
+    if len(targets) and (targets.min() < 0 or targets.max() >= classes or (targets % 1 != 0).any()):
         raise DataError(
-            f"The targets run from {targets.min()} to {targets.max()}; expected 0 to {classes - 1}. "
-            "Number the classes from 0."
+            f"The targets run from {targets.min()} to {targets.max()}; expected whole numbers from 0 to {classes - 1}. "
+            "Number the classes from 0, and leave out what has no label."
         )
     return np.eye(classes, dtype=np.float32)[targets.astype(np.int64)]
 
@@ -167,7 +171,7 @@ def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         (float32 [n, r] rotated features, float32 [d, r] orthonormal axes); r = d where n ≥ d, else at most
-        n, and then nothing is lost: centred = rotated @ axes.T.
+        n, and then nothing is lost: centred = rotated @ axes.T. Features that are all 0 have one axis of 0.
     """
     n, d = centred.shape
     if n >= d:  # any rotation is exact, so single precision will do
@@ -183,19 +187,33 @@ def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (wide @ axes).astype(np.float32), axes.astype(np.float32)
 
 
-def _check(features: np.ndarray, strengths: np.ndarray, weights: np.ndarray, targets: np.ndarray) -> None:
+def _check_settings(strengths: np.ndarray, task: str, smoothing: float) -> None:
+    if task not in get_args(Kind):
+        raise ConfigError(f"The task is {task!r}; expected one of {listed(get_args(Kind))}.")
+    if strengths.ndim != 1 or len(strengths) == 0 or not ((strengths > 0) & np.isfinite(strengths)).all():
+        raise ConfigError(f"The strengths are {strengths.tolist()}; expected numbers above 0.")
+    if not 0.0 <= smoothing < 1.0:
+        raise ConfigError(f"Label smoothing is {smoothing}; expected a share from 0 to below 1.")
+
+
+def _check(features: np.ndarray, weights: np.ndarray, targets: np.ndarray) -> None:
     n = len(features)
     if features.ndim != 2 or len(targets) != n or weights.ndim != 2 or weights.shape[1] != n:
         raise DataError(
             f"Found features {features.shape}, {len(targets)} targets and weights {weights.shape}; "
             "expected features [n, d], n targets and weights [folds, n]."
         )
-    if not np.isfinite(features).all():
-        raise DataError("The features hold NaN or infinite numbers. Leave those examples out.")
-    if strengths.ndim != 1 or not (strengths > 0).all():
-        raise DataError(f"The strengths are {strengths.tolist()}; expected numbers above 0.")
-    if (weights < 0).any() or not (weights.sum(1) > 0).all():
+    if not (np.abs(features) <= _LARGEST).all():
+        raise DataError("The features hold NaN, infinite or extreme numbers. Leave those examples out.")
+    if not ((weights >= 0) & np.isfinite(weights)).all() or not (weights.sum(1) > 0).all():
         raise DataError("Each fold needs weights that are not negative and an example with a weight above 0.")
+
+
+def _check_shares(wanted: np.ndarray, task: Kind) -> None:
+    whole = task == "multilabel" or (np.abs(wanted.sum(1) - 1.0) < 1e-3).all()
+    if not whole or not ((wanted >= 0) & (wanted <= 1)).all():
+        rows = "" if task == "multilabel" else ", each row with the sum 1"
+        raise DataError(f"The targets hold NaN or other numbers than shares; expected 0 to 1{rows}.")
 
 
 def _bucket(size: int) -> int:
@@ -223,222 +241,19 @@ def _solve_folds(
     x[:n, :r], y[:n, :c], w[:n, :f], offset[:c] = rotated, targets, share.T, 0.0
     w[:n, f:] = share[0][:, None]  # a fold that only fills up solves what the first solves
     smooth = np.where(offset == 0.0, y * (1.0 - smoothing) + smoothing * even, 0.0).astype(np.float32)
-    data = _Data(*map(jnp.asarray, (x, np.square(x), y, smooth, w, offset)))
-    grid = np.pad(strengths, (0, _bucket(s) - s), mode="edge")
-    found = _solve(data, jnp.asarray(grid), jnp.float32(tolerance), jnp.int32(max_iterations), task=task)
-    theta, objective, losses, correct, converged, iterations = (np.asarray(a)[:s] for a in found)
+    data = Problem(*map(jnp.asarray, (x, np.square(x), y, smooth, w, offset)))
+    lead = _lead(float(np.square(rotated, dtype=np.float64).sum()) / n, float(strengths[0]))
+    total = len(lead) + s
+    slots = _bucket(max(total, _FEWEST))
+    grid = np.pad(np.concatenate([lead, strengths]), (0, slots - total), mode="edge").astype(np.float32)
+    found = solve_path(data, jnp.asarray(grid), jnp.float32(tolerance), jnp.int32(max_iterations), task=task)
+    theta, objective, losses, correct, converged, iterations = (np.asarray(a)[len(lead) : total] for a in found)
     kept = np.concatenate([theta[:, :r, :f, :c], theta[:, -1:, :f, :c]], axis=1)
     return kept, objective[:, :f], losses[:, :f, :n], correct[:, :f, :n], converged[:, :f], iterations
 
 
-class _Data(NamedTuple):
-    x: Array  # [n, r]
-    square: Array  # [n, r], x²
-    y: Array  # [n, c]
-    smooth: Array  # [n, c], y smoothed
-    w: Array  # [n, f], each column sums to 1
-    offset: Array  # [c]
-
-
-class _State(NamedTuple):
-    theta: Array  # [r + 1, f, c]
-    logits: Array  # [n, f, c]
-    done: Array  # [f]
-    steps: Array
-
-
-_dot = functools.partial(jnp.einsum, "rfc,rfc->f")
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
-def _forward(x: Array, theta: Array) -> Array:
-    """Returns [n, f, c] from x [n, r] and parameters [r + 1, f, c]."""
-    flat = theta[:-1].reshape(x.shape[1], -1)
-    return _matmul(x, flat).reshape(x.shape[0], *theta.shape[1:]) + theta[-1]
-
-
-def _backward(x: Array, residual: Array) -> Array:
-    """The transpose of `_forward`."""
-    flat = residual.reshape(x.shape[0], -1)
-    products = _matmul(x.T, flat).reshape(x.shape[1], *residual.shape[1:])
-    return jnp.concatenate([products, residual.sum(0, keepdims=True)])
-
-
-def _penalised(theta: Array) -> Array:
-    return theta.at[-1].set(0.0)
-
-
-def _probabilities(logits: Array, task: Kind) -> tuple[Array, Array]:
-    """Returns p and 1 - p, both to full relative precision, so that tiny residuals keep their digits."""
-    if task == "multilabel":
-        return jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
-    top = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
-    powers = jnp.exp(logits - logits.max(-1, keepdims=True))
-    others = jnp.where(top, 0.0, powers).sum(-1, keepdims=True)
-    p = powers / (1.0 + others)
-    return p, jnp.where(top, others / (1.0 + others), 1.0 - p)
-
-
-def _losses(logits: Array, y: Array, task: Kind) -> Array:
-    """Returns the loss [n, f] of logits [n, f, c] and targets [n, c]."""
-    y = y[:, None]
-    if task == "multilabel":
-        return (y * jax.nn.softplus(-logits) + (1.0 - y) * jax.nn.softplus(logits)).sum(-1)
-    _, rest = _probabilities(logits, task)
-    surplus = -jnp.log1p(-rest.min(-1))  # -log of the largest probability
-    return (y * (logits.max(-1, keepdims=True) - logits)).sum(-1) + surplus
-
-
-def _residual(logits: Array, y: Array, task: Kind) -> Array:
-    p, rest = _probabilities(logits, task)
-    return (1.0 - y[:, None]) * p - y[:, None] * rest
-
-
-def _curvature(p: Array, rest: Array, along: Array, task: Kind) -> Array:
-    """The loss's Hessian in the logits, times `along`."""
-    if task == "multilabel":
-        return p * rest * along
-    return p * (along - (p * along).sum(-1, keepdims=True))
-
-
-def _objective(data: _Data, logits: Array, theta: Array, strength: Array, task: Kind) -> Array:
-    losses = (data.w * _losses(logits, data.smooth, task)).sum(0)
-    return losses + 0.5 * strength * _dot(theta, _penalised(theta))
-
-
-class _Conjugate(NamedTuple):
-    step: Array  # [r + 1, f, c], the solution so far
-    along: Array  # [n, f, c], the change of the logits
-    residual: Array
-    search: Array
-    product: Array  # [f], residual · preconditioned residual
-    decrease: Array  # [f], of the quadratic model
-    going: Array  # [f]
-    steps: Array
-
-
-def _newton_direction(
-    data: _Data, logits: Array, gradient: Array, strength: Array, going: Array, task: Kind
-) -> tuple[Array, Array, Array]:
-    """Solves H · step = -gradient by preconditioned conjugate gradients, for all folds at once.
-
-    Returns:
-        (step [r + 1, f, c], its change of the logits [n, f, c], the model's decrease [f]).
-    """
-    p, rest = _probabilities(logits, task)
-    w = data.w[:, :, None]
-    diagonal = _backward(data.square, w * p * rest) + strength * _penalised(jnp.ones_like(gradient))
-    scale = 1.0 / (diagonal + 1e-12 * diagonal.max() + 1e-30)
-
-    def advance(s: _Conjugate) -> _Conjugate:
-        logit_change = _forward(data.x, s.search)
-        curved = _backward(data.x, w * _curvature(p, rest, logit_change, task))
-        turned = curved + strength * _penalised(s.search)
-        bend = _dot(s.search, turned)
-        usable = s.going & (bend > 0)
-        alpha = jnp.where(usable, s.product / jnp.where(usable, bend, 1.0), 0.0)[:, None]
-        residual = s.residual - alpha * turned
-        scaled = scale * residual
-        product = _dot(residual, scaled)
-        gain = 0.5 * alpha[:, 0] * s.product
-        decrease, steps = s.decrease + gain, s.steps + 1
-        beta = jnp.where(usable, product / jnp.where(usable, s.product, 1.0), 0.0)[:, None]
-        return _Conjugate(
-            s.step + alpha * s.search,
-            s.along + alpha * logit_change,
-            residual,
-            scaled + beta * s.search,
-            product,
-            decrease,
-            usable & (steps * gain > 0.1 * decrease) & (product > 0),
-            steps,
-        )
-
-    scaled = -scale * gradient
-    first = _Conjugate(
-        jnp.zeros_like(gradient),
-        jnp.zeros_like(logits),
-        -gradient,
-        scaled,
-        -_dot(gradient, scaled),
-        jnp.zeros(gradient.shape[1]),
-        going,
-        jnp.zeros((), jnp.int32),
-    )
-    end = jax.lax.while_loop(lambda s: (s.steps < _CONJUGATE_STEPS) & s.going.any(), advance, first)
-    return end.step, end.along, end.decrease
-
-
-def _step_length(data: _Data, s: _State, step: Array, along: Array, strength: Array, task: Kind) -> Array:
-    """Finds t with |slope(t)| ≤ |slope(0)| / 2: the whole step, or Newton's method kept in a bracket."""
-    w, linear, square = data.w[:, :, None], _dot(s.theta, _penalised(step)), _dot(step, _penalised(step))
-
-    def slope_at(t: Array) -> tuple[Array, Array]:
-        logits = s.logits + t[:, None] * along
-        slope = (w * _residual(logits, data.smooth, task) * along).sum((0, 2))
-        bend = (w * along * _curvature(*_probabilities(logits, task), along, task)).sum((0, 2))
-        return slope + strength * (linear + t * square), bend + strength * square
-
-    begin, _ = slope_at(jnp.zeros_like(linear))
-    # Where no logit moves by more than this, the quadratic model holds and slopes may be rounding only.
-    near = jnp.abs(along).max((0, 2)) <= 0.25
-
-    def wrong(state: Any) -> Array:
-        return (jnp.abs(state[1]) > 0.5 * jnp.abs(begin)) & ~near
-
-    def advance(state: Any) -> Any:
-        t, slope, bend, low, high, count = state
-        low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
-        tried = t - slope / jnp.maximum(bend, 1e-30)
-        middle = jnp.where(jnp.isinf(high), 2.0 * low, 0.5 * (low + high))
-        tried = jnp.where((tried > low) & (tried < jnp.minimum(high, 4.0 * low + 1.0)), tried, middle)
-        t = jnp.where(wrong(state), tried, t)
-        return (t, *slope_at(t), low, high, count + 1)
-
-    whole = jnp.ones_like(linear)
-    first = (whole, *slope_at(whole), 0.0 * whole, jnp.full_like(whole, jnp.inf), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(lambda s: (s[-1] < _LINE_STEPS) & wrong(s).any(), advance, first)[0]
-
-
-def _solve_strength(
-    data: _Data, start: Array, strength: Array, tolerance: Array, max_iterations: Array, task: Kind
-) -> _State:
-    def advance(s: _State) -> _State:
-        residual = data.w[:, :, None] * _residual(s.logits, data.smooth, task)
-        gradient = _backward(data.x, residual) + strength * _penalised(s.theta)
-        step, along, decrease = _newton_direction(data, s.logits, gradient, strength, ~s.done, task)
-        length = _step_length(data, s, step, along, strength, task)
-        length = jnp.where(s.done, 0.0, length)[:, None]
-        theta, logits = s.theta + length * step, s.logits + length * along
-        done = s.done | (decrease <= tolerance * _objective(data, s.logits, s.theta, strength, task))
-        return _State(theta, logits, done, s.steps + 1)
-
-    logits = _forward(data.x, start) + data.offset
-    first = _State(start, logits, jnp.zeros(start.shape[1], bool), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(lambda s: (s.steps < max_iterations) & ~s.done.all(), advance, first)
-
-
-@functools.partial(jax.jit, static_argnames="task")
-def _solve(data: _Data, strengths: Array, tolerance: Array, max_iterations: Array, *, task: Kind) -> tuple[Array, ...]:
-    def one(theta: Array, strength: Array) -> tuple[Array, tuple[Array, ...]]:
-        end = _solve_strength(data, theta, strength, tolerance, max_iterations, task)
-        objective = _objective(data, end.logits, end.theta, strength, task)
-        losses, correct = _losses(end.logits, data.y, task), _correct(end.logits, data, task)
-        return end.theta, (end.theta, objective, losses.T, correct.T, end.done, end.steps)
-
-    frequency = _matmul(data.w.T, data.smooth)
-    rare = jnp.maximum(frequency, _RAREST)
-    bias = jnp.log(rare)
-    if task == "multilabel":
-        bias = bias - jnp.log(jnp.maximum(1.0 - frequency, _RAREST))
-    bias = jnp.where(data.offset == 0.0, bias, 0.0)
-    start = jnp.zeros((data.x.shape[1] + 1, *bias.shape)).at[-1].set(bias)
-    return jax.lax.scan(one, start, strengths)[1]
-
-
-def _correct(logits: Array, data: _Data, task: Kind) -> Array:
-    if task == "multilabel":
-        real = data.offset == 0.0
-        right = (logits > 0) == (data.y[:, None] > 0.5)
-        return jnp.where(real, right, False).sum(-1) / real.sum()
-    return (logits.argmax(-1) == data.y.argmax(-1)[:, None]).astype(jnp.float32)
+def _lead(variance: float, strongest: float) -> np.ndarray:
+    """Returns strengths that lead from the features' variance to a much weaker first one, too far to go at once."""
+    if not variance > strongest:
+        return np.zeros(0)
+    return variance * _LEAD ** -np.arange(int(math.log(variance / strongest) / math.log(_LEAD)), dtype=np.float64)

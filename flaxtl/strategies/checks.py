@@ -29,7 +29,7 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
         flaxtl.errors.ConfigError: --batch-size is 0; expected a number of at least 1.
     """
     t, o = training, optimizer
-    _at_least_one(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
+    require_positive(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
     _above_zero(epochs=t.epochs, learning_rate=o.learning_rate, clip_norm=o.clip_norm)
     _within(seed >= 0, "seed", seed, "a whole number of at least 0")
     _within(t.ema is None or 0.0 < t.ema < 1.0, "ema", t.ema, "a decay between 0 and 1")
@@ -41,16 +41,12 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
     _within(0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
 
 
-def require_batch(batch_size: int) -> None:
-    """Refuses a batch of no examples.
+def require_positive(**settings: int | None) -> None:
+    """Refuses counts below 1; None is fine.
 
     Raises:
-        ConfigError: the size is below 1.
+        ConfigError: naming the setting.
     """
-    _at_least_one(batch_size=batch_size)
-
-
-def _at_least_one(**settings: int | None) -> None:
     for name, value in settings.items():
         _within(value is None or value >= 1, name, value, "a number of at least 1")
 
@@ -75,7 +71,9 @@ def require_labelled(source: Source, least: int = 1) -> None:
         raise DataError("The examples have several outputs each; expected one class an example.")
     bare = [source.keys[i] for i in np.flatnonzero(source.targets < 0)]
     if bare:
-        raise DataError(f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 3)}. Label or remove them.")
+        raise DataError(
+            f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 3)}. Label or remove them."
+        )
     present = [source.labels[t] for t in np.unique(source.targets)]
     if len(present) < least:
         raise DataError(

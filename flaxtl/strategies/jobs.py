@@ -20,7 +20,7 @@ from flaxtl.data import Source, Splits
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.metrics import Metrics
 from flaxtl.model import Model
-from flaxtl.strategies.checks import require_batch, require_fit, require_labelled, require_sensible
+from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
 from flaxtl.strategies.training import Work
@@ -110,9 +110,7 @@ def finetune(
     return run_finetune(_resolved(base, {**settings, **named}), model, data, test)
 
 
-def run_finetune(
-    config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False
-) -> Result:
+def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
     phases = phases_of(config)
@@ -161,8 +159,10 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
     require_sensible(config.training, config.optimizer, config.run.seed)
     if config.out:
         RunDirectory.check(config.out, config)
+    card = _blank_card(config.network)
     splits = _splits(training, config.data_options)
     train = splits.train
+    card.require_modality(train.modality)
     require_labelled(train, least=2)
     if config.turned_classes:
         train = data.with_turned_classes(train)
@@ -175,7 +175,7 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
         "classes": len(train.labels),
         "seed": config.run.seed,
     }
-    start, work = _fresh_model(config, train), Work(train, validation)
+    start, work = _fresh_model(card, tuple(train.labels)), Work(train, validation)
     return _run(config, "pretrain", start, pretraining(config), work, held_out, {"pretrained": origin}, shown)
 
 
@@ -193,7 +193,7 @@ def evaluate(
     Returns:
         Accuracy and other figures, each with its interval.
     """
-    require_batch(batch_size)
+    require_positive(batch_size=batch_size)
     model = model if isinstance(model, Model) else load(model)
     source = _one(examples, options or configs.Data())
     require_labelled(source)
@@ -306,26 +306,28 @@ def _validation(train: Source, given: Source | None, fraction: float, seed: int)
 def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
         raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
-    if size < 1:
-        raise ConfigError(f"--size is {size}; expected a number of pixels of at least 1.")
+    require_positive(size=size)
     changed = dataclasses.replace(model.card.input, size=(size, size))
     note = f"pictures of {size}×{size} in place of {'×'.join(map(str, model.card.input.size))}"
     return dataclasses.replace(model, card=dataclasses.replace(model.card, input=changed), notes=(*model.notes, note))
 
 
-def _fresh_model(config: PretrainConfig, train: Source) -> Model:
+def _blank_card(n: configs.NetworkConfig) -> Card:
+    """Returns the card of a network that has not been trained; refuses one that cannot be built."""
     from flaxtl import nets
 
-    n = config.network
+    require_positive(size=n.size, channels=n.channels)
     settings = dict(n.settings)
     if n.variant is not None:
         settings = {**nets.named_settings(n.family, n.variant), **settings}
-    card = Card(
-        input=Image((n.size, n.size), n.channels, (0.5,), (0.5,), fit=n.fit, polarity=n.polarity),
-        network=NetworkSpec(n.family, settings),
-        heads=(Head(labels=tuple(train.labels)),),
-    )
-    card.require_modality(train.modality)
-    network = nets.build(card.network, len(train.labels))
-    model = Model(network, {}, card)
+    nets.family_config(n.family, settings)
+    pictures = Image((n.size, n.size), n.channels, (0.5,), (0.5,), fit=n.fit, polarity=n.polarity)
+    return Card(input=pictures, network=NetworkSpec(n.family, settings))
+
+
+def _fresh_model(card: Card, labels: tuple[str, ...]) -> Model:
+    from flaxtl import nets
+
+    network = nets.build(card.network, len(labels))
+    model = Model(network, {}, dataclasses.replace(card, heads=(Head(labels=labels),)))
     return model.with_variables(network.abstract(model.sample()))

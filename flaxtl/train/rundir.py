@@ -57,7 +57,8 @@ class RunDirectory:
                 raise ConfigError(f"{path} holds files but no run. Choose an empty or new directory with --out.")
             if not config.run.overwrite:
                 raise ConfigError(
-                    f"{path} already holds a run. Go on with it by --resume, delete it by --overwrite, or choose another --out."
+                    f"{path} already holds a run. Go on with it by --resume, delete it by --overwrite, "
+                    "or choose another --out."
                 )
         return cls(path)
 
@@ -147,7 +148,8 @@ def _require_same(old: Any, new: Any, path: Path) -> None:
     changed = [f"{k} was {a.get(k)!r} and is now {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
     if changed:
         raise ConfigError(
-            f"{path} holds a run with other settings: {listed(changed)}. Resume it with the same settings, or choose another --out."
+            f"{path} holds a run with other settings: {listed(changed)}. "
+            "Resume it with the same settings, or choose another --out."
         )
 
 

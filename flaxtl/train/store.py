@@ -1,4 +1,4 @@
-"""Where a run without a directory keeps its best state: in memory, with the interface of `checkpoint.RunCheckpoints`."""
+"""Where a run without a directory keeps its best state: in memory, used as `checkpoint.RunCheckpoints` is."""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ class Case:
         blocks: torch module name → our segment whose output equals it; feature maps are turned from NCHW.
         config: the config.json that would be published beside the weights, as code with `model` in scope; a dict.
         full: compared live only, at full size.
+        tolerance: the largest relative error that passes.
+        published: the weights have the names of the file that transformers' save_pretrained writes, and the reference
+            reads them from such a file; in version 5 its modules' own names are others.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Case:
     network_input: str = "next(iter(inputs.values()))"
     full: bool = False
     tolerance: float = 1e-5
+    published: bool = False
 
 
 def cases() -> Sequence[Case]:

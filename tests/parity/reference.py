@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ def run(case: Case) -> dict[str, Any]:
     scope = {"timm": timm, "torch": torch, "transformers": transformers, "nn": nn, "np": np}
     with torch.no_grad():
         model = eval(case.build, scope).eval()
-        tensors = _fill(model)
+        model, tensors = _published(model) if case.published else (model, _fill(model))
         given = {k: values.inputs(f"{case.name} {k}", v) for k, v in case.inputs.items()}
         hooks: dict[str, Any] = {}
         for name in {*case.blocks, *_hooked(case)}:
@@ -69,6 +71,19 @@ def _fill(model: Any) -> list[list[Any]]:
             tensor.copy_(torch.from_numpy(values.weight(name, tuple(tensor.shape))))
         listed.append([name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")])
     return listed
+
+
+def _published(model: Any) -> tuple[Any, list[list[Any]]]:
+    """Returns the model as read from a file of drawn weights, and that file's tensors."""
+    from safetensors.numpy import load_file, save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        file = Path(folder) / "model.safetensors"
+        shapes = {name: array.shape for name, array in sorted(load_file(file).items())}
+        save_file({n: values.weight(n, s) for n, s in shapes.items()}, file, metadata={"format": "pt"})
+        read = type(model).from_pretrained(folder, attn_implementation="eager").eval()
+    return read, [[name, list(shape), "float32"] for name, shape in shapes.items()]
 
 
 def _torch(array: np.ndarray) -> Any:

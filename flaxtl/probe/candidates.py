@@ -1,0 +1,112 @@
+"""All strengths with one scaling: the solutions on everything, and what held-out examples say of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from flaxtl.probe.problem import Problem
+from flaxtl.probe.simple_heads import scale, solve_ridge
+from flaxtl.probe.solve import fit_path
+
+RELATIVE_STRENGTHS = np.logspace(1, -6, 22)
+
+Parts = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidates:
+    """The solutions for s strengths with one scaling.
+
+    Attributes:
+        scaling: how features are scaled.
+        strengths: float [s], of the penalty on scaled features.
+        kernels: float32 [d, c] each, on scaled features, solved on everything.
+        biases: float32 [c] each.
+        converged: bool [s], those on everything.
+        losses: float32 [s, folds, n]; NaN where not held out.
+        correct: likewise.
+        outputs: of a strength's number, float32 [folds, n, c]; NaN where not held out.
+    """
+
+    scaling: str
+    strengths: np.ndarray
+    kernels: Sequence[np.ndarray]
+    biases: Sequence[np.ndarray]
+    converged: np.ndarray
+    losses: np.ndarray
+    correct: np.ndarray
+    outputs: Callable[[int], np.ndarray]
+
+
+def solve_candidates(problem: Problem, scaling: str, strengths: Sequence[float] | None, parts: Parts) -> Candidates:
+    """Solves every strength on everything and on the training part of every fold.
+
+    Args:
+        problem: the labelled features.
+        scaling: one of `SCALINGS`.
+        strengths: None is `RELATIVE_STRENGTHS` times the scaled features' total variance.
+        parts: (training, test) row numbers of each fold.
+    """
+    scaled, _, _ = scale(problem.features, scaling)
+    grid = RELATIVE_STRENGTHS * variance(scaled) if strengths is None else np.asarray(strengths, np.float64)
+    if problem.task == "regression":
+        return _regression(problem, scaling, scaled, grid, parts)
+    known = np.zeros((len(parts) + 1, len(scaled)), bool)
+    known[-1] = True  # the last is the solution on everything
+    for fold, (training, _) in enumerate(parts):
+        known[fold, training] = True
+    weights = known * problem.weight
+    path = fit_path(
+        scaled, problem.targets, problem.outputs, grid, weights, task=problem.task, smoothing=problem.smoothing
+    )
+    where = np.full((len(parts), len(scaled)), np.nan, np.float32)
+    for fold, (training, test) in enumerate(parts):
+        where[fold, _counted(problem, training, test)] = 0.0
+
+    def outputs(strength: int) -> np.ndarray:
+        each = [scaled @ path.kernel(strength, f) + path.bias(strength, f) for f in range(len(parts))]
+        return np.stack(each) + where[:, :, None]
+
+    every = range(len(grid))
+    return Candidates(
+        scaling,
+        grid,
+        [path.kernel(s, len(parts)) for s in every],
+        [path.bias(s, len(parts)) for s in every],
+        path.converged[:, -1],
+        path.losses[:, :-1] + where,
+        path.correct[:, :-1] + where,
+        outputs,
+    )
+
+
+def variance(scaled: np.ndarray) -> float:
+    """Returns the features' total variance, and not quite 0 where there is none."""
+    return max(float(scaled.astype(np.float64).var(0).sum()), 1e-12)
+
+
+def _counted(problem: Problem, training: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Says which examples are held out and of a class that the training part knows: bool [n]."""
+    counted = np.zeros(len(problem.features), bool)
+    counted[test] = True
+    if problem.targets.ndim == 1:
+        known = problem.targets[training][problem.weight[training] > 0]
+        counted &= np.isin(problem.targets, known)
+    return counted
+
+
+def _regression(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray, parts: Parts) -> Candidates:
+    tests = [test for _, test in parts]
+    path = solve_ridge(scaled, problem.targets, grid, sample_weight=problem.weight, held_out=tests)
+    outputs = np.full((len(grid), len(parts), *problem.targets.shape), np.nan, np.float32)
+    for fold, test in enumerate(tests):
+        outputs[:, fold, test] = path.held_out[fold]
+    losses = np.square(outputs - problem.targets).mean(-1)
+    centre = np.average(problem.targets, axis=0, weights=problem.weight)
+    spread = np.average(np.square(problem.targets - centre).mean(-1), weights=problem.weight)
+    right = 1.0 - losses / max(float(spread), 1e-30)
+    solved = np.ones(len(grid), bool)
+    return Candidates(scaling, grid, list(path.kernel), list(path.bias), solved, losses, right, lambda s: outputs[s])

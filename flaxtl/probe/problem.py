@@ -1,0 +1,158 @@
+"""What a head is solved for, checked: features, targets, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from flaxtl.errors import ConfigError, DataError, did_you_mean, listed
+from flaxtl.probe.simple_heads import SCALINGS
+from flaxtl.probe.solve import one_hot
+
+Task = Literal["classification", "multilabel", "regression"]
+ClassWeight = Literal["auto"] | Mapping[int, float] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Labelled features and what is asked of a head.
+
+    Attributes:
+        features: float32 [n, d].
+        targets: int64 [n], or float32 [n, outputs].
+        outputs: number of outputs.
+        task: what the head says.
+        sample_weight: float64 [n]; calibration counts these.
+        weight: float64 [n], with class weights; the losses are weighted by these.
+        smoothing: of the labels.
+        groups: int64 [n], one number a group, or None.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    outputs: int
+    task: Task
+    sample_weight: np.ndarray
+    weight: np.ndarray
+    smoothing: float
+    groups: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls,
+        features: np.ndarray,
+        targets: np.ndarray,
+        outputs: int,
+        *,
+        task: Task,
+        sample_weight: np.ndarray | None,
+        class_weight: ClassWeight,
+        smoothing: float,
+        groups: Sequence[str] | None,
+    ) -> Problem:
+        """Checks and converts what `solve_head` is given.
+
+        Raises:
+            DataError: data that no head can be solved for.
+            ConfigError: an impossible setting.
+        """
+        features = np.asarray(features, np.float32)
+        _check_features(features, targets)
+        wanted = _targets(np.asarray(targets), outputs, task)
+        own = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if own.shape != (len(features),) or not ((own >= 0) & np.isfinite(own)).all():
+            raise DataError(f"Found weights {own.shape} for {len(features)} examples; expected one each, not negative.")
+        weight = own if class_weight is None else own * class_weights(wanted, outputs, class_weight, own)
+        if not weight.sum() > 0:
+            raise DataError("All examples have the weight 0; expected some with a weight above 0.")
+        numbered = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        if numbered is not None and numbered.shape != (len(features),):
+            raise DataError(f"Found {len(numbered)} groups for {len(features)} examples; expected one each.")
+        return cls(features, wanted, outputs, task, own, weight, smoothing, numbered)
+
+
+def check_settings(
+    scalings: Sequence[str],
+    strengths: Sequence[float] | None,
+    task: str,
+    class_weight: ClassWeight,
+    smoothing: float,
+    repeats: int,
+) -> None:
+    """Refuses impossible settings of `solve_head`.
+
+    Raises:
+        ConfigError: one of them is impossible.
+    """
+    if isinstance(scalings, str) or len(scalings) == 0 or len(set(scalings)) < len(scalings):
+        raise ConfigError(f"The scalings are {scalings!r}; expected some of {listed(SCALINGS)}, each once.")
+    for scaling in scalings:
+        if scaling not in SCALINGS:
+            raise ConfigError(f"There is no scaling {scaling!r}.{did_you_mean(scaling, SCALINGS)}")
+    if strengths is not None and (len(strengths) == 0 or not all(0 < s < np.inf for s in strengths)):
+        raise ConfigError(f"The strengths are {list(strengths)}; expected numbers above 0.")
+    if task not in get_args(Task):
+        raise ConfigError(f"The task is {task!r}; expected one of {listed(get_args(Task))}.")
+    known = class_weight is None or class_weight == "auto" or isinstance(class_weight, Mapping)
+    if not known or (class_weight is not None and task != "classification"):
+        raise ConfigError(
+            f"The class weight is {class_weight!r} for {task}; expected 'auto' or weights by class number, "
+            "and only for classification."
+        )
+    if not 0.0 <= smoothing < 1.0 or repeats < 1:
+        raise ConfigError(
+            f"Label smoothing is {smoothing} and repeats {repeats}; expected a share below 1 and at least 1."
+        )
+
+
+def _check_features(features: np.ndarray, targets: np.ndarray) -> None:
+    if features.ndim != 2 or len(features) != len(targets) or len(features) == 0:
+        raise DataError(f"Found features {features.shape} and {len(targets)} targets; expected [n, d] and n.")
+    if not np.isfinite(features).all():
+        raise DataError("The features hold NaN or infinite numbers. Leave those examples out.")
+
+
+def _targets(targets: np.ndarray, outputs: int, task: Task) -> np.ndarray:
+    """Returns int64 [n] for classification, else float32 [n, outputs]."""
+    if task == "classification":
+        if targets.ndim != 1:
+            raise DataError(f"The targets have the shape {targets.shape}; expected one class number an example.")
+        return one_hot(targets, outputs).argmax(1)
+    if task == "regression":
+        targets = targets.reshape(len(targets), -1)
+    if targets.ndim != 2 or not np.isfinite(targets).all():
+        raise DataError(
+            f"The targets have the shape {targets.shape} or hold NaN; expected {outputs} numbers an example for {task}."
+        )
+    return one_hot(targets, outputs)
+
+
+def class_weights(
+    targets: np.ndarray, classes: int, class_weight: ClassWeight, sample_weight: np.ndarray
+) -> np.ndarray:
+    """Returns the weight float64 [n] that each example gets from its class.
+
+    "auto" makes the summed weight of all classes that have examples the same and keeps the total.
+
+    Example:
+        >>> class_weights(np.array([0, 0, 0, 1]), 2, 'auto', np.ones(4)).round(3).tolist()
+        [0.667, 0.667, 0.667, 2.0]
+    """
+    targets = np.asarray(targets)
+    by_class = np.ones(classes)
+    if class_weight == "auto":
+        mass = np.bincount(targets, sample_weight, minlength=classes)
+        by_class = np.where(mass > 0, mass.sum() / ((mass > 0).sum() * np.maximum(mass, 1e-30)), 0.0)
+    elif isinstance(class_weight, Mapping):
+        unknown = [k for k in class_weight if k not in range(classes)]
+        if unknown or any(v < 0 for v in class_weight.values()):
+            raise ConfigError(
+                f"The class weights are {dict(class_weight)}; expected class numbers from 0 to {classes - 1} "
+                "with weights that are not negative."
+            )
+        for k, v in class_weight.items():
+            by_class[k] = v
+    return by_class[targets]

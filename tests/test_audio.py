@@ -1,0 +1,160 @@
+"""Clips: decoded, mixed, resampled, cut into windows; bad ones handled or refused by name."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaxtl.card import Audio
+from flaxtl.data.audio import AudioPreprocess, Clip, decode, mono, resample, window_starts
+from flaxtl.errors import DataError
+
+SPEC = Audio(16000, window=1.0, hop=0.5)
+
+
+def tone(seconds, rate=16000, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(samples, rate=16000, kind="WAV", **settings):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind, **settings)
+    return file.getvalue()
+
+
+def rows(raw, spec=SPEC):
+    return AudioPreprocess.of(spec).rows(raw)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("WAV", 4e-5), ("FLAC", 4e-5), ("OGG", 0.1), ("MP3", 0.1)])
+def test_every_format_decodes_to_the_same_sound(kind, tolerance):
+    wave = tone(0.5)
+    found = decode(encoded(wave, kind=kind))
+    assert found.sample_rate == 16000
+    assert found.samples.dtype == np.float32
+    assert np.abs(found.samples[: len(wave), 0] - wave)[500:-500].max() < tolerance
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_another_rate_is_resampled_to_the_same_sound(rate):
+    [row] = rows(encoded(tone(0.5, rate), rate))
+    assert row["length"] == 8000
+    np.testing.assert_allclose(row["waveform"][1000:7000], tone(0.5)[1000:7000], atol=2e-3)
+
+
+def test_stereo_becomes_what_the_card_says():
+    left, right = tone(0.2), tone(0.2, hertz=1000.0)
+    data = encoded(np.stack([left, right], axis=1), subtype="FLOAT")
+    np.testing.assert_allclose(rows(data)[0]["waveform"][:3200], (left + right) / 2, atol=1e-6)
+    first = rows(data, Audio(16000, mix="first"))[0]["waveform"][:3200]
+    np.testing.assert_array_equal(first, left)
+
+
+def test_short_clips_are_filled_up_with_zeros_and_say_how_long_they_are():
+    [row] = rows(encoded(tone(0.05)))
+    assert row["length"] == 800
+    assert row["waveform"].shape == (16000,)
+    assert not row["waveform"][800:].any()
+
+
+def test_long_clips_become_windows_that_cover_them_and_end_with_them():
+    wave = tone(1.7, hertz=3.0)
+    made = rows(wave)
+    assert [int(r["length"]) for r in made] == [16000] * 3
+    np.testing.assert_array_equal(made[1]["waveform"], wave[8000:24000])
+    np.testing.assert_array_equal(made[2]["waveform"], wave[-16000:])
+
+
+@given(st.integers(1, 5000), st.integers(1, 700), st.integers(1, 700))
+def test_windows_cover_a_clip_without_leaving_it(length, window, hop):
+    starts = window_starts(length, window, hop)
+    assert starts == sorted(set(starts))
+    assert starts[0] == 0
+    assert max(starts[-1] + window, length) == max(length, window)
+    if hop <= window:
+        assert all(b - a <= hop for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_silent_and_clipped_clips_are_taken_as_they_are():
+    assert not rows(np.zeros(16000, np.float32))[0]["waveform"].any()
+    loud = np.clip(10 * tone(1.0), -1, 1)
+    np.testing.assert_allclose(rows(encoded(loud))[0]["waveform"], loud, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "wanted"),
+    [(np.int16, 16384, 0.5), (np.int32, 2**30, 0.5), (np.uint8, 192, 0.5), (np.int64, -16384, -0.5)],
+)
+def test_integers_are_scaled_by_their_range(dtype, value, wanted):
+    assert decode(np.full(4, value, dtype)).samples[0, 0] == wanted
+
+
+def test_clips_in_memory_bring_their_rate():
+    [row] = rows(Clip(tone(0.5, 8000), 8000))
+    assert row["length"] == 8000
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "empty"),
+        (b"not sound at all" * 20, "cannot be decoded"),
+        (np.zeros(0, np.float32), "no samples"),
+        (np.zeros((2, 3, 4), np.float32), "shape"),
+        (np.array([0.0, np.nan], np.float32), "not finite"),
+        (np.array([0.0, 32767.0], np.float32), "from -1 to 1"),
+        (np.array(["a"]), "holds <U1"),
+        (Clip(np.zeros(9, np.float32), 3), "3 samples a second"),
+        (Clip(np.zeros(1, np.float32), 700_000), "too short"),
+    ],
+)
+def test_what_is_no_sound_is_refused_with_a_sentence(raw, words):
+    with pytest.raises(DataError, match=words):
+        rows(raw)
+
+
+def test_a_file_is_named_in_the_refusal(tmp_path):
+    file = tmp_path / "bark.wav"
+    file.write_bytes(b"RIFF")
+    with pytest.raises(DataError, match=r"bark\.wav"):
+        rows(file)
+    with pytest.raises(DataError, match=r"absent\.wav cannot be read"):
+        rows(tmp_path / "absent.wav")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG"])
+def test_a_file_cut_short_gives_what_is_there(kind):
+    data = encoded(np.random.default_rng(0).normal(0, 0.1, 80000).astype(np.float32), kind=kind)
+    found = decode(data[: len(data) // 2]).samples
+    assert 20000 < len(found) <= 40000
+    assert np.abs(found).max() > 0.1
+
+
+@pytest.mark.parametrize(("kind", "part"), [("FLAC", 2), ("OGG", 40)])
+def test_a_file_cut_beyond_decoding_is_refused(kind, part):
+    data = encoded(np.random.default_rng(0).normal(0, 0.1, 80000).astype(np.float32), kind=kind)
+    with pytest.raises(DataError, match="damaged|no samples|cut short"):
+        decode(data[: len(data) // part])
+
+
+@pytest.mark.parametrize(("module", "raw"), [("soundfile", b"RIFF"), ("soxr", Clip(np.zeros(800, np.float32), 8000))])
+def test_an_absent_package_is_one_clear_sentence(monkeypatch, module, raw):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DataError, match=rf"needs {module}: pip install 'flaxtl\[audio\]'"):
+        rows(raw)
+
+
+def test_equal_cards_give_equal_preprocessing():
+    one, two = (AudioPreprocess.of(Audio(front_end="mfcc", settings={"coefficients": 13})) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+
+
+def test_mixing_and_resampling_keep_what_needs_nothing():
+    wave = tone(0.1)
+    assert resample(wave, 16000, 16000) is wave
+    np.testing.assert_array_equal(mono(wave[:, None]), wave)

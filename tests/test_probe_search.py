@@ -1,0 +1,318 @@
+"""What cross-validation chooses, on data of every awkward shape."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from flaxtl.errors import ConfigError, DataError
+from flaxtl.metrics import loss_and_accuracy
+from flaxtl.probe import solve_head
+from flaxtl.probe.results import CvRow
+from flaxtl.probe.search import _one_standard_error
+
+# Few strengths and folds, so that most tests share one compiled program.
+QUICK = {"strengths": (1.0, 0.1, 1e-2, 1e-3), "folds": 2, "repeats": 1, "scalings": ("standard",)}
+
+
+def blobs(n=90, d=10, classes=4, distance=0.8, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % classes)
+    means = np.random.default_rng(99).normal(size=(classes, d))
+    return (means[y] * distance + rng.normal(size=(n, d))).astype(np.float32), y
+
+
+X, Y = blobs()
+
+
+def losses(logits, y):
+    return -log_softmax(np.asarray(logits, np.float64), 1)[np.arange(len(y)), y]
+
+
+def test_the_head_generalises_and_the_cross_validation_foretells_it():
+    head = solve_head(X, Y, 4)
+    unseen, targets = blobs(4000, seed=1)
+    loss, accuracy = loss_and_accuracy(head.logits(unseen), targets)
+    row = head.cv.best
+    assert abs(row.accuracy - accuracy) < 4 * row.accuracy_se
+    assert abs(row.loss - loss) < 4 * row.loss_se
+    assert head.converged
+    assert len(head.cv.rows) == 44
+    assert head.cv.parts == 10
+    assert f"accuracy {row.accuracy:.1%} ± {row.accuracy_se:.1%}" in head.cv.summary
+    json.dumps(head.cv.to_dict(), allow_nan=False)
+
+
+def test_the_same_seed_gives_the_same_head_and_another_other_folds():
+    a, b, c = (solve_head(X, Y, 4, seed=seed, **QUICK) for seed in (0, 0, 1))
+    assert np.array_equal(a.kernel, b.kernel)
+    assert np.array_equal(a.cv.logits, b.cv.logits)
+    assert not np.array_equal(a.cv.logits, c.cv.logits)
+
+
+@pytest.mark.parametrize("scaling", ["unit", "standard", "none"])
+def test_the_head_is_scikit_learns_on_scaled_features(scaling):
+    head = solve_head(X, Y, 4, **{**QUICK, "scalings": (scaling,), "strengths": [0.05]})
+    x = X.astype(np.float64)
+    scaled = {
+        "unit": x / np.linalg.norm(x, axis=1, keepdims=True),
+        "standard": (x - x.mean(0)) / x.std(0),
+        "none": x,
+    }[scaling]
+    best = LogisticRegression(C=1 / (0.05 * len(x)), tol=1e-9, solver="newton-cholesky").fit(scaled, Y)
+    centred = head.logits(X) - head.logits(X).mean(1, keepdims=True)
+    np.testing.assert_allclose(centred, best.decision_function(scaled), atol=3e-3)
+    assert head.normalise == ("unit" if scaling == "unit" else "none")
+
+
+def test_rows_are_mean_and_standard_error_over_held_out_examples():
+    head = solve_head(X, Y, 4, **QUICK)
+    held_out = losses(head.cv.logits, Y)
+    row = head.cv.best
+    assert row.loss == pytest.approx(held_out.mean(), rel=1e-4)
+    assert row.loss_se == pytest.approx(held_out.std(ddof=1) / math.sqrt(len(Y)), rel=1e-4)
+    right = head.cv.logits.argmax(1) == Y
+    assert row.accuracy == pytest.approx(right.mean())
+    assert row.accuracy_se == pytest.approx(right.std(ddof=1) / math.sqrt(len(Y)), rel=1e-4)
+
+
+def test_held_out_means_held_out():
+    # Features without a message: what the head has seen it says by heart, what it has not it guesses.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 60)), np.arange(40) % 4
+    head = solve_head(x, y, 4, **{**QUICK, "strengths": (1e-2, 3e-3, 1e-3)})
+    assert (head.logits(x).argmax(1) == y).mean() == 1.0
+    assert all(row.accuracy < 0.5 and row.loss > 1.3 for row in head.cv.rows)
+
+
+@pytest.mark.parametrize("order", [("unit", "standard"), ("standard", "unit")])
+def test_one_standard_error_rule(order):
+    head = solve_head(X, Y, 4, scalings=order)
+    rows, chosen = head.cv.rows, head.cv.best
+    lowest = min(rows, key=lambda r: r.loss)
+    bar = lowest.loss + lowest.loss_se
+    assert chosen.loss <= bar
+    assert (head.scaling, head.strength) == (chosen.scaling, chosen.strength)
+    for row in rows:
+        preferred = order.index(row.scaling) < order.index(chosen.scaling)
+        stronger = row.scaling == chosen.scaling and row.strength > chosen.strength
+        assert row.loss > bar or not (preferred or stronger)
+    assert {r.scaling for r in rows} == set(order)
+
+
+def test_one_standard_error_rule_on_a_table():
+    rows = [
+        CvRow("unit", 1.0, 0.9, 0.1, 0, 0),
+        CvRow("unit", 0.1, 0.65, 0.5, 0, 0),
+        CvRow("standard", 1.0, 0.59, 0.01, 0, 0),
+        CvRow("standard", 0.1, 0.5, 0.1, 0, 0),
+    ]
+    assert _one_standard_error(rows, ("unit", "standard")) == 2
+    assert _one_standard_error([*rows[:1], CvRow("unit", 0.1, 0.6, 0, 0, 0), *rows[2:]], ("unit", "standard")) == 1
+
+
+def test_one_example_a_class_allows_no_cross_validation_and_says_so():
+    x, y = np.eye(4, 10) + 0.1, np.arange(4)
+    head = solve_head(x, y, 4)
+    assert not head.cv.possible
+    assert "only 0 of 4 classes have two examples" in head.cv.summary
+    assert (head.cv.rows, head.cv.best, head.cv.logits, head.temperature) == ((), None, None, 1.0)
+    assert (head.logits(x).argmax(1) == y).all()
+    assert head.scaling == "unit"
+    json.dumps(head.cv.to_dict(), allow_nan=False)
+    asked = solve_head(x, y, 4, strengths=[1e-5, 1e-2, 1e3])
+    assert asked.strength == 1e-2
+
+
+def test_two_examples_a_class():
+    x, y = blobs(8, 10, 4, distance=3.0)
+    head = solve_head(x, y, 4, **QUICK)
+    assert head.cv.possible
+    assert (head.logits(x).argmax(1) == y).all()
+    assert 0.02 <= head.temperature <= 50
+
+
+def test_a_class_of_3_beside_one_of_3000():
+    rng = np.random.default_rng(0)
+    y = (np.arange(3003) < 3).astype(int)
+    x = (rng.normal(size=(3003, 10)) + 4.0 * y[:, None] * (np.arange(10) < 4)).astype(np.float32)
+    quick = {**QUICK, "folds": 3}
+    head = solve_head(x, y, 2, **quick)
+    assert head.cv.possible
+    assert np.isfinite(head.cv.logits).all()
+    assert head.cv.best.loss < 0.02
+    balanced = solve_head(x, y, 2, class_weight="auto", **quick)
+    assert (balanced.logits(x).argmax(1) == y)[:3].all()
+    # What counts is the class, so that losses are means over classes.
+    held_out = losses(balanced.cv.logits, y)
+    assert balanced.cv.best.loss == pytest.approx((held_out[:3].mean() + held_out[3:].mean()) / 2, rel=1e-3)
+
+
+def test_more_features_than_examples():
+    x, y = blobs(40, 60, 4, distance=0.8)
+    head = solve_head(x, y, 4, **QUICK)
+    assert head.kernel.shape == (60, 4)
+    unseen, targets = blobs(400, 60, 4, distance=0.8, seed=1)
+    assert (head.logits(unseen).argmax(1) == targets).mean() > 0.9
+
+
+def test_constant_features_change_nothing():
+    x = np.c_[X, np.full((len(X), 2), 1e4), np.zeros(len(X))].astype(np.float32)
+    a, b = solve_head(X, Y, 4, **QUICK), solve_head(x, Y, 4, **QUICK)
+    assert not b.kernel[10:].any()
+    np.testing.assert_allclose(b.logits(x), a.logits(X), atol=1e-3)
+    nothing = solve_head(np.ones((90, 10)), Y, 4, **QUICK)
+    shares = np.exp(log_softmax(nothing.logits(np.ones((1, 10))), 1))[0]
+    np.testing.assert_allclose(shares, np.bincount(Y) / 90, atol=1e-4)
+
+
+def test_features_of_any_size_are_the_same_once_standardised():
+    scales = np.logspace(-6, 6, 10)
+    a, b = solve_head(X, Y, 4, **QUICK), solve_head(X * scales, Y, 4, **QUICK)
+    np.testing.assert_allclose(b.logits(X * scales), a.logits(X), atol=2e-3)
+
+
+def test_groups_are_never_divided():
+    # A feature for each group: within one the label is known, from outside it cannot be.
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(10), 9)
+    y = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1])[group]
+    x = (np.eye(10)[group] + 0.01 * rng.normal(size=(90, 10))).astype(np.float32)
+    divided = solve_head(x, y, 4, **QUICK).cv
+    whole = solve_head(x, y, 4, groups=[f"g{g}" for g in group], **QUICK).cv
+    assert max(r.accuracy for r in divided.rows) == 1.0
+    assert max(r.accuracy for r in whole.rows) < 0.5
+    # A group counts as one observation: nine alike make the error no smaller.
+    rest = losses(whole.logits, y)
+    by_group = np.bincount(group, rest - rest.mean())
+    assert whole.best.loss_se == pytest.approx(np.sqrt(np.square(by_group).sum() * 10 / 9) / 90, rel=1e-3)
+    alone = solve_head(np.eye(8, 10), np.arange(8) % 4, 4, groups=list("abcd" * 2)).cv
+    assert "only 0 of 4 classes have two groups" in alone.summary
+
+
+def test_class_weights_are_sample_weights():
+    plain = solve_head(X, Y, 4, **QUICK)
+    assert not np.array_equal(plain.kernel, solve_head(X, Y, 4, class_weight={1: 5.0}, **QUICK).kernel)
+    few = np.flatnonzero((Y > 0) | (np.arange(90) > 30))
+    x, y = X[few], Y[few]
+    own = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    mass = np.bincount(y, own)
+    for asked, factor in ((None, np.ones(4)), ("auto", mass.sum() / 4 / mass), ({0: 3.0, 2: 0.5}, [3, 1, 0.5, 1])):
+        a = solve_head(x, y, 4, sample_weight=own, class_weight=asked, **QUICK)
+        b = solve_head(x, y, 4, sample_weight=own * np.asarray(factor)[y], **QUICK)
+        np.testing.assert_allclose(a.kernel, b.kernel, atol=1e-4)
+        np.testing.assert_allclose([r.loss for r in a.cv.rows], [r.loss for r in b.cv.rows], rtol=1e-4)
+
+
+def test_weights_only_matter_against_each_other():
+    own = np.random.default_rng(0).uniform(0.5, 2, 90)
+    a, b = (solve_head(X, Y, 4, sample_weight=own * size, **QUICK) for size in (1.0, 1e-3))
+    np.testing.assert_allclose(b.kernel, a.kernel, atol=1e-5)
+    assert b.temperature == pytest.approx(a.temperature, rel=1e-4)
+
+
+def test_examples_without_weight_are_no_evidence():
+    w = (np.arange(90) % 5 > 0).astype(float)
+    wrong = np.where(w > 0, Y, (Y + 1) % 4)
+    a, b = (solve_head(X, y, 4, sample_weight=w, **QUICK) for y in (Y, wrong))
+    assert np.array_equal(a.kernel, b.kernel)
+    assert a.temperature == b.temperature
+    assert np.isnan(a.cv.logits[w == 0]).all()
+    only = solve_head(X, Y, 4, sample_weight=(np.arange(90) < 1).astype(float), **QUICK)
+    assert "only one of the examples" in only.cv.summary
+
+
+def test_the_temperature_calibrates_out_of_fold_logits():
+    x, y = blobs(distance=0.5)
+    overconfident = solve_head(x, y, 4, **{**QUICK, "strengths": [1e-4]})
+    careful = solve_head(x, y, 4, **{**QUICK, "strengths": [1.0]})
+    for head in (overconfident, careful):
+        before, after = losses(head.cv.logits, y).mean(), losses(head.cv.logits / head.temperature, y).mean()
+        assert after <= before + 1e-3
+    assert overconfident.temperature > 1.5
+    assert careful.temperature < 1.0
+    chosen, (unseen, targets) = solve_head(x, y, 4), blobs(4000, distance=0.5, seed=1)
+    logits = chosen.logits(unseen)
+    assert losses(logits / chosen.temperature, targets).mean() < losses(logits, targets).mean() - 0.01
+
+
+def test_label_smoothing_makes_the_head_less_sure_and_is_not_scored():
+    plain, smooth = (solve_head(X, Y, 4, label_smoothing=s, **{**QUICK, "strengths": [1e-3]}) for s in (0.0, 0.3))
+    assert np.abs(smooth.logits(X)).max() < 0.7 * np.abs(plain.logits(X)).max()
+    assert smooth.cv.best.loss == pytest.approx(losses(smooth.cv.logits, Y).mean(), rel=1e-4)
+
+
+def test_a_class_without_examples():
+    three = np.where(Y == 3, 0, Y)
+    head = solve_head(X, three, 4, **QUICK)
+    assert head.cv.possible
+    assert np.exp(log_softmax(head.logits(X), 1))[:, 3].max() < 1e-3
+
+
+def test_a_single_example_of_a_class_is_never_held_out():
+    y = np.where(Y == 3, 0, Y)
+    y[7] = 3
+    head = solve_head(X, y, 4, **QUICK)
+    assert np.isnan(head.cv.logits[7]).all()
+    assert np.isfinite(np.delete(head.cv.logits, 7, axis=0)).all()
+
+
+def test_multilabel():
+    targets = np.stack([Y == 0, Y <= 1, X[:, 0] > 0, X[:, 1] + X[:, 2] > 1], 1).astype(np.float32)
+    head = solve_head(X, targets, 4, task="multilabel", **QUICK)
+    by_label = [log_loss(targets[:, k], 1 / (1 + np.exp(-head.cv.logits[:, k].astype(np.float64)))) for k in range(4)]
+    assert head.cv.best.loss == pytest.approx(sum(by_label), rel=1e-3)
+    assert head.cv.best.accuracy == pytest.approx(((head.cv.logits > 0) == (targets > 0.5)).mean(), rel=1e-5)
+    assert head.cv.best.accuracy > 0.8
+
+
+def test_regression():
+    rng = np.random.default_rng(0)
+    targets = X @ rng.normal(size=(10, 2)) + 0.1 * rng.normal(size=(90, 2)) + 7.0
+    head = solve_head(X, targets, 2, task="regression", scalings=("standard", "none"))
+    assert np.square(head.logits(X) - targets).mean() < 0.05
+    assert head.cv.best.loss == pytest.approx(np.square(head.cv.logits - targets).mean(), rel=0.05)
+    assert head.cv.best.accuracy > 0.95
+    assert head.temperature == 1.0
+    one = solve_head(X, targets[:, 0], 1, task="regression")
+    assert one.kernel.shape == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"features": np.where(X > 3, np.nan, X)}, DataError, "NaN or infinite"),
+        ({"features": X * np.inf}, DataError, "NaN or infinite"),
+        ({"features": X[:5]}, DataError, r"\(5, 10\) and 90 targets"),
+        ({"targets": np.full(90, 4)}, DataError, "from 4 to 4"),
+        ({"targets": np.where(Y == 1, -1, Y)}, DataError, "no label"),
+        ({"targets": np.eye(4)[Y]}, DataError, "one class number"),
+        ({"targets": Y, "task": "multilabel"}, DataError, "4 numbers an example"),
+        ({"targets": np.full((90, 4), np.nan), "task": "regression"}, DataError, "NaN"),
+        ({"targets": np.full((90, 4), 3.0), "task": "multilabel"}, DataError, "0 to 1"),
+        ({"sample_weight": np.zeros(90)}, DataError, "weight 0"),
+        ({"sample_weight": -np.ones(90)}, DataError, "not negative"),
+        ({"sample_weight": np.ones(3)}, DataError, "one each"),
+        ({"groups": ["a"] * 3}, DataError, "3 groups for 90"),
+        ({"class_weight": {7: 1.0}}, ConfigError, "from 0 to 3"),
+        ({"class_weight": {1: -1.0}}, ConfigError, "not negative"),
+        ({"class_weight": "balanced"}, ConfigError, "'balanced'"),
+        ({"class_weight": "auto", "task": "regression"}, ConfigError, "only for classification"),
+        ({"scalings": ("units",)}, ConfigError, "Did you mean 'unit'"),
+        ({"scalings": "unit"}, ConfigError, "each once"),
+        ({"strengths": [0.0]}, ConfigError, "above 0"),
+        ({"strengths": []}, ConfigError, "above 0"),
+        ({"task": "ranking"}, ConfigError, "ranking"),
+        ({"label_smoothing": 1.0}, ConfigError, "below 1"),
+        ({"repeats": 0}, ConfigError, "repeats 0"),
+        ({"folds": 1}, ConfigError, "at least 2 folds"),
+    ],
+)
+def test_what_no_head_can_be_solved_for_is_refused(change, error, words):
+    good = {"features": X, "targets": Y, "classes": 4, **QUICK}
+    with pytest.raises(error, match=words):
+        solve_head(**{**good, **change})
