@@ -370,10 +370,9 @@ def test_a_full_disk_while_the_model_is_saved_leaves_the_earlier_model_whole(pla
         [sys.executable, "-c", FULL_DISK, *map(str, words), "--resume"],
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": ""},
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"flaxtl: {place / 'run' / 'model'} could not be written")
+    assert f"flaxtl: {place / 'run' / 'model'} could not be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert {f: f.read_bytes() for f in (place / "run" / "model").rglob("*") if f.is_file()} == before
 

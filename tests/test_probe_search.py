@@ -222,7 +222,7 @@ def test_examples_without_weight_are_no_evidence():
     assert np.array_equal(a.kernel, b.kernel)
     assert a.temperature == b.temperature
     assert np.isnan(a.cv.logits[w == 0]).all()
-    only = solve_head(X, Y, 4, sample_weight=(np.arange(90) < 1).astype(float), **QUICK)
+    only = solve_head(np.eye(8, 10), np.arange(8) % 4, 4, sample_weight=np.eye(8)[0])
     assert "only one of the examples" in only.cv.summary
 
 

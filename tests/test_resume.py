@@ -51,13 +51,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def python(code, *arguments, **environment):
+def python(code, *arguments):
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
-        env={**os.environ, **environment},
+        timeout=300,
     )
 
 
@@ -169,10 +168,10 @@ def test_a_run_whose_states_are_all_damaged_says_so(full, capsys):
 def test_a_full_disk_costs_nothing_that_was_kept(full):
     run = full.copy("no_space")
     before = sorted(int(p.name) for p in full.states(run).iterdir())
-    done = python(FULL_DISK, *full.words(run, "--resume"), JAX_COMPILATION_CACHE_DIR="")
+    done = python(FULL_DISK, *full.words(run, "--resume"))
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"flaxtl: The state of step 12 could not be saved in {full.states(run)}")
+    assert f"flaxtl: The state of step 12 could not be saved in {full.states(run)}" in done.stderr
     assert sorted(int(p.name) for p in full.states(run).iterdir()) == before
     assert main(full.words(run, "--resume")) == 0
     assert_equal(run, full.place / "whole")

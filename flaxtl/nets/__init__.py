@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # A family's file defines `Config`, a frozen dataclass, and `backbone(config)`, which returns the Flax module.
 FAMILIES = {
     "resnet": "flaxtl.nets.resnet",
+    "mobilenet": "flaxtl.nets.mobilenet",
+    "convnext": "flaxtl.nets.convnext",
     "vit": "flaxtl.nets.vit",
     "yamnet": "flaxtl.nets.yamnet",
     "keyword_transformer": "flaxtl.nets.keyword_transformer",

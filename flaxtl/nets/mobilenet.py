@@ -125,29 +125,32 @@ def _stages(*lines: tuple[int, Sequence[float], int, int, bool, str]) -> tuple[S
     return tuple(Stage(width, tuple(expansions), *rest) for width, expansions, *rest in lines)  # type: ignore[arg-type]
 
 
-def _efficient(squeeze: bool, activation: str) -> tuple[Stage, ...]:
-    table = ((16, 1, 1, 3, 1), (24, 6, 2, 3, 2), (40, 6, 2, 5, 2), (80, 6, 3, 3, 2), (112, 6, 3, 5, 1))
-    table += ((192, 6, 4, 5, 2), (320, 6, 1, 3, 1))
-    return _stages(*((width, [e] * depth, k, s, squeeze, activation) for width, e, depth, k, s in table))
+def _uniform(squeeze: bool, activation: str, *lines: tuple[int, int, int, int, int]) -> tuple[Stage, ...]:
+    """Stages of equal blocks, as tables of width, expansion, depth, kernel and stride."""
+    return _stages(*((width, [e] * depth, k, s, squeeze, activation) for width, e, depth, k, s in lines))
 
+
+_V2 = (
+    (16, 1, 1, 3, 1),
+    (24, 6, 2, 3, 2),
+    (32, 6, 3, 3, 2),
+    (64, 6, 4, 3, 2),
+    (96, 6, 3, 3, 1),
+    (160, 6, 3, 3, 2),
+    (320, 6, 1, 3, 1),
+)
+_B0 = (
+    (16, 1, 1, 3, 1),
+    (24, 6, 2, 3, 2),
+    (40, 6, 2, 5, 2),
+    (80, 6, 3, 3, 2),
+    (112, 6, 3, 5, 1),
+    (192, 6, 4, 5, 2),
+    (320, 6, 1, 3, 1),
+)
 
 KINDS = {
-    "mobilenetv2": Kind(
-        _stages(
-            *(
-                (width, [expansion] * depth, 3, stride, False, "relu6")
-                for expansion, width, depth, stride in (
-                    (1, 16, 1, 1),
-                    (6, 24, 2, 2),
-                    (6, 32, 3, 2),
-                    (6, 64, 4, 2),
-                    (6, 96, 3, 1),
-                    (6, 160, 3, 2),
-                    (6, 320, 1, 1),
-                )
-            )
-        )
-    ),
+    "mobilenetv2": Kind(_uniform(False, "relu6", *_V2)),
     "mobilenetv3_large": Kind(
         _stages(
             (16, [1], 3, 1, False, "relu"),
@@ -177,8 +180,8 @@ KINDS = {
         activation="hard_swish",
         hard=True,
     ),
-    "efficientnet_b": Kind(_efficient(True, "silu"), activation="silu"),
-    "efficientnet_lite": Kind(_efficient(False, "relu6")),
+    "efficientnet_b": Kind(_uniform(True, "silu", *_B0), activation="silu"),
+    "efficientnet_lite": Kind(_uniform(False, "relu6", *_B0)),
 }
 
 

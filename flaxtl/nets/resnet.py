@@ -31,8 +31,8 @@ class Config:
         stem_width: channels after the stem; None means the first stage's width.
         shortcut: where the shape changes: "conv" (1×1), "average" (2×2 mean, then 1×1: D), or "pad"
             (subsample and pad channels with zeros: CIFAR option A).
-        pool: the features are the means over a grid of so many by so many parts of the picture; 1 is the usual mean over
-            all of it, 2 keeps what is above, below, left and right apart (four times the features).
+        pool: the features are the means over a grid of so many parts a side; 1 is the usual mean over the whole
+            picture, 2 keeps above, below, left and right apart (four times the features).
     """
 
     block: Literal["basic", "bottleneck"] = "basic"

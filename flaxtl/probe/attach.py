@@ -12,7 +12,8 @@ from flaxtl import paths, surgery
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
-from flaxtl.probe.search import SolvedHead, solve_head
+from flaxtl.probe.results import SolvedHead
+from flaxtl.probe.search import solve_head
 
 
 def solve_and_attach(

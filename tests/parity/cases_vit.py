@@ -28,7 +28,8 @@ def _full(name: str, side: int = 224, outputs=None) -> Case:
 
 def _hf(name: str, kind: str, config: str, outputs=None, blocks="", size=(32, 48), full=False, **settings) -> Case:
     """A network of transformers, with the names and the config.json that save_pretrained writes."""
-    tiny = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": size, "patch_size": 8}
+    side = size[0] if size[0] == size[1] else size  # CLIP's knows squares alone
+    tiny = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": side, "patch_size": 8}
     given = settings if full else {**tiny, **settings}
     build = f"transformers.{kind}(transformers.{config}(**{given!r}))"
     inputs = {"pixel_values": ("normal", (1 if full else 2, *size, 3))}

@@ -1,0 +1,162 @@
+"""ConvNeXt of timm and of transformers, versions 1 and 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from flaxtl.card import Image, NetworkSpec
+from flaxtl.convert.families import Family, Recognised
+from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
+from flaxtl.convert.families.transformers_image import transformers_image
+from flaxtl.convert.mapping import LINEAR, Rule, conv, layer_norm, linear, reshape
+from flaxtl.convert.weights import Weights, count_numbered
+from flaxtl.errors import CheckpointError
+from flaxtl.nets.convnext import VARIANTS, Config
+
+# Names of the tensors in timm's and in transformers' files; {s} and {b} are the stage and the block in it.
+TIMM = {
+    "stage": "stages.{s}",
+    "block": "stages.{s}.blocks.{b}",
+    "downsample": "stages.{s}.downsample",
+    "depthwise": "conv_dw",
+    "norm": "norm",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+    "response_norm": "mlp.grn",
+    "layer_scale": "gamma",
+    "stem": "stem.0",
+    "stem_norm": "stem.1",
+    "last_norm": "head.norm",
+    "head": "head.fc",
+}
+TRANSFORMERS = {
+    "stage": "encoder.stages.{s}",
+    "block": "encoder.stages.{s}.layers.{b}",
+    "downsample": "encoder.stages.{s}.downsampling_layer",
+    "depthwise": "dwconv",
+    "norm": "layernorm",
+    "fc1": "pwconv1",
+    "fc2": "pwconv2",
+    "response_norm": "grn",
+    "layer_scale": "layer_scale_parameter",
+    "stem": "embeddings.patch_embeddings",
+    "stem_norm": "embeddings.layernorm",
+    "last_norm": "layernorm",
+    "head": "classifier",
+}
+_TYPES = ("convnext", "convnextv2")
+_DEFAULT = Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
+
+
+def recognise(weights: Weights) -> Recognised | None:
+    """Says which ConvNeXt weights are, by the shapes of their tensors and the few settings that these do not say."""
+    names = _names(weights)
+    if names is None:
+        return None
+    name = architecture(weights)
+    if re.search(r"_rms|zepto", name) or "head.pre_logits.fc.weight" in weights or "stem.3.weight" in weights:
+        raise CheckpointError(
+            f"{name or 'This ConvNeXt'} has another stem, normalisation or head than ConvNeXt has, which flaxtl does "
+            "not build. Take one of those, such as convnext_tiny."
+        )
+    outputs = (weights.shape(f"{names['head']}.weight") or (0,))[0]
+    config = _config(weights, names)
+    spec = NetworkSpec("convnext", dataclasses.asdict(config))
+    if names["fc1"] == TIMM["fc1"]:
+        return Recognised(spec, timm_image(weights, _DEFAULT), outputs, labels_of(weights, outputs))
+    side = weights.config.get("image_size", 224)
+    image = dataclasses.replace(_DEFAULT, channels=weights[f"{names['stem']}.weight"].shape[1])
+    return Recognised(spec, transformers_image(weights, (side, side), image), outputs, labels_of(weights, outputs))
+
+
+def _names(weights: Weights) -> dict[str, str] | None:
+    """Returns the table of names that fits, transformers' with the prefix that is there."""
+    if "stages.0.blocks.0.conv_dw.weight" in weights and "stages.0.blocks.0.mlp.fc1.weight" in weights:
+        return TIMM if re.match(r"(test_)?convnext|$", architecture(weights)) else None
+    for prefix in (*(f"{kind}." for kind in _TYPES), ""):
+        if f"{prefix}encoder.stages.0.layers.0.dwconv.weight" in weights:
+            body = {k: n if k in _INNER else prefix + n for k, n in TRANSFORMERS.items()}
+            return body | {"head": TRANSFORMERS["head"]}
+    return None
+
+
+_INNER = ("depthwise", "norm", "fc1", "fc2", "response_norm", "layer_scale")
+
+
+def _config(weights: Weights, names: dict[str, str]) -> Config:
+    stages = count_numbered(weights, names["stage"].split("{")[0])
+    widths = tuple(weights[f"{_block(names, s, 0)}.{names['norm']}.weight"].shape[0] for s in range(stages))
+    block, name = _block(names, 0, 0), architecture(weights)
+    overlap = "stem.2.weight" in weights
+    epsilon = 1e-5 if re.match(r"test_convnext|convnext_xxlarge", name) else 1e-6
+    stem = weights[f"{names['stem']}.weight"].shape
+    return Config(
+        depths=tuple(count_numbered(weights, _block(names, s, 0)[:-1]) for s in range(stages)),
+        widths=widths,
+        kernel=weights[f"{block}.{names['depthwise']}.weight"].shape[-1],
+        patch=4 if overlap else stem[-1],
+        overlap=stem[0] if overlap else 0,
+        expansion=weights[f"{block}.{names['fc1']}.weight"].shape[0] / widths[0],
+        layer_scale=f"{block}.{names['layer_scale']}" in weights,
+        response_norm=f"{block}.{names['response_norm']}.weight" in weights,
+        norm_first="norm_pre.weight" in weights,
+        activation="gelu_tanh" if name.startswith("test_convnext") else str(weights.config.get("hidden_act", "gelu")),
+        epsilon=epsilon,
+        last_epsilon=epsilon if names is TIMM else float(weights.config.get("layer_norm_eps", 1e-12)),
+    )
+
+
+def _block(names: dict[str, str], stage: int, number: int) -> str:
+    return names["block"].format(s=stage, b=number)
+
+
+def rules(config: Config, weights: Weights) -> list[Rule]:
+    """Returns the table of a ConvNeXt."""
+    names = _names(weights)
+    assert names is not None
+    table = _stem(config, names)
+    target = 0
+    for stage, depth in enumerate(config.depths):
+        if stage:
+            down = names["downsample"].format(s=stage)
+            table += layer_norm(f"{down}.0", f"backbone/blocks_{target}/downsample/norm")
+            table += conv(f"{down}.1", f"backbone/blocks_{target}/downsample/conv", bias=True)
+        for number in range(depth):
+            table += _block_rules(weights, names, _block(names, stage, number), f"backbone/blocks_{target}")
+            target += 1
+    table += layer_norm("norm_pre" if config.norm_first else names["last_norm"], "backbone/pool/norm")
+    return table + (linear(names["head"], "head") if f"{names['head']}.weight" in weights else [])
+
+
+def _stem(config: Config, names: dict[str, str]) -> list[Rule]:
+    if not config.overlap:
+        return [
+            *conv(names["stem"], "backbone/stem/conv", bias=True),
+            *layer_norm(names["stem_norm"], "backbone/stem/norm"),
+        ]
+    convolutions = [rule for i in (0, 1) for rule in conv(f"stem.{i}", f"backbone/stem/conv{i + 1}", bias=True)]
+    return [*convolutions, *layer_norm("stem.2", "backbone/stem/norm")]
+
+
+def _block_rules(weights: Weights, names: dict[str, str], source: str, target: str) -> list[Rule]:
+    table = [
+        *conv(f"{source}.{names['depthwise']}", f"{target}/depthwise", bias=True),
+        *layer_norm(f"{source}.{names['norm']}", f"{target}/norm"),
+    ]
+    for part in ("fc1", "fc2"):
+        outer = weights[f"{source}.{names[part]}.weight"].shape  # of a 1×1 convolution in timm's smaller networks
+        operation = LINEAR if len(outer) == 2 else reshape(outer[:2], outer, LINEAR)
+        table += conv(f"{source}.{names[part]}", f"{target}/mlp/{part}", bias=True, operation=operation)
+    if f"{source}.{names['layer_scale']}" in weights:
+        table.append(Rule(f"{source}.{names['layer_scale']}", f"{target}/layer_scale/scale"))
+    for ours, theirs in (("scale", "weight"), ("bias", "bias")):
+        tensor = f"{source}.{names['response_norm']}.{theirs}"
+        if tensor in weights:
+            outer = weights[tensor].shape
+            table.append(Rule(tensor, f"{target}/mlp/response_norm/{ours}", reshape((outer[-1],), outer)))
+    return table
+
+
+FAMILY = Family("convnext", (*VARIANTS, *_TYPES), recognise, rules)

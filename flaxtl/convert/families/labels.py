@@ -1,0 +1,83 @@
+"""Class names of published weights: in their settings, or in a file beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from flaxtl.convert.weights import Weights
+
+LIST, TABLE = "labels.txt", "*class*.csv"
+_COLUMNS = ("display_name", "label", "name", "class")
+
+
+def labels_of(weights: Weights, outputs: int) -> tuple[str, ...]:
+    """Returns the class names in the order of the outputs, or () where nothing names just so many.
+
+    Looked up in this order: `id2label` of config.json (unless it only numbers them: LABEL_0 …), timm's `label_names`,
+    `labels.txt` (one name a line), a table `*class*.csv` (the column display_name, label, name or class, else the
+    last; in the order of its index, where its first column is one). Names that occur twice get what tells them apart.
+
+    Args:
+        weights: with the files that were published beside them.
+        outputs: units of the head.
+
+    Example:
+        >>> labels_of(Weights({}, {'label_names': ['no', 'yes']}), 2), labels_of(Weights({}), 2)
+        (('no', 'yes'), ())
+    """
+    if not outputs:
+        return ()
+    for find in (_id2label, _label_names, _listed, _tabled):
+        names = find(weights)
+        if len(names) == outputs and len(set(names)) == outputs:
+            return tuple(names)
+    return ()
+
+
+def _id2label(weights: Weights) -> Sequence[str]:
+    found = weights.config.get("id2label") or {}
+    names = [str(name) for _, name in sorted(found.items(), key=lambda pair: int(pair[0]))]
+    return [] if names and all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def _label_names(weights: Weights) -> Sequence[str]:
+    names = [str(name) for name in weights.config.get("label_names") or ()]
+    return _distinct(names, [str(i) for i in range(len(names))])
+
+
+def _listed(weights: Weights) -> Sequence[str]:
+    if LIST not in weights.files:
+        return []
+    lines = weights.files[LIST].read_text(encoding="utf-8").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    return _distinct(names, [str(i) for i in range(len(names))])
+
+
+def _tabled(weights: Weights) -> Sequence[str]:
+    files = [path for name, path in sorted(weights.files.items()) if fnmatch(name.lower(), TABLE)]
+    return _table(files[0]) if files else []
+
+
+def _table(file: Path) -> Sequence[str]:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        rows = [row for row in csv.reader(opened) if row]
+    if not rows:
+        return []
+    first = [cell.strip().lower() for cell in rows[0]]
+    named = [first.index(column) for column in _COLUMNS if column in first]
+    if named:
+        rows = rows[1:]
+    column = named[0] if named else -1
+    if all(row[0].strip().isdigit() for row in rows):
+        rows.sort(key=lambda row: int(row[0]))
+    return _distinct([row[column].strip() for row in rows], [row[min(1, len(row) - 1)].strip() for row in rows])
+
+
+def _distinct(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """ImageNet has two cranes, the bird and the machine: what else is known of them goes into brackets."""
+    count = Counter(names)
+    return [f"{name} ({other})" if count[name] > 1 else name for name, other in zip(names, others, strict=True)]

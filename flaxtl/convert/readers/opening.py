@@ -1,0 +1,192 @@
+"""From a path to weights: which file is meant, what kind it is, and what lies beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flaxtl.convert.readers import arrays, safetensors_file, torch_file
+from flaxtl.convert.readers.slices import cut_off, sha256
+from flaxtl.convert.weights import Tensor, Weights
+from flaxtl.errors import CheckpointError, listed
+
+Found = tuple[dict[str, Tensor], tuple[str, ...]]
+# What a folder is searched for, in this order.
+PATTERNS = (
+    *("model.safetensors", "*.safetensors.index.json", "*.safetensors"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack"),
+    *("*.pth", "*.pt", "*.th", "*.bin", "*.npz", "*.weights.h5", "*.h5", "*.msgpack"),
+)
+_SHARD = re.compile(r"(.+)-\d+-of-\d+(\.safetensors|\.bin)")
+_HEAD = 64
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Opens published weights; tensors are read when they are asked for, one by one.
+
+    Args:
+        path: a file (safetensors, one of torch.save, .npz, Keras's .h5, Flax's .msgpack, the index of a sharded one),
+            a folder that holds one, or an Orbax tree.
+
+    Returns:
+        The tensors, with config.json and the other files beside them.
+
+    Raises:
+        CheckpointError: there is nothing there, it is damaged, or it is refused.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise CheckpointError(f"There is nothing at {place}.")
+    notes: tuple[str, ...] = ()
+    if place.is_dir():
+        if _is_orbax(place):
+            return _with_neighbours(place, place, *arrays.read_orbax(place), ())
+        place, notes = _inside(place)
+    index = _index_of(place)
+    if index is not None and index != place:
+        notes = (*notes, f"{place.name} is one part of several; all of them were read by {index.name}.")
+    file = index or place
+    tensors, more, parts = _read_index(file) if index is not None else (*_read_file(file), [file])
+    return _with_neighbours(file, file.parent, tensors, (*notes, *more), parts)
+
+
+def _is_orbax(folder: Path) -> bool:
+    return any((folder / f).exists() for f in ("_METADATA", "_CHECKPOINT_METADATA")) or any(folder.glob("*/_METADATA"))
+
+
+def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """Returns the weights file of a folder, and a note on what was left aside."""
+    for pattern in PATTERNS:
+        found = sorted(f for f in folder.glob(pattern) if f.is_file() and not _SHARD.fullmatch(f.name))
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{folder} holds several files of weights, {listed(f.name for f in found)}. Give the one that is meant."
+            )
+        if found:
+            return found[0], (f"Of {folder.name} the file {found[0].name} was read.",)
+    raise CheckpointError(
+        f"{folder} holds no weights that flaxtl reads; it holds {listed(sorted(f.name for f in folder.iterdir())) or 'nothing'}. "
+        f"Expected a file such as {listed(PATTERNS, 4)}."
+    )
+
+
+def _index_of(file: Path) -> Path | None:
+    """Returns the index that a file is, or that it is a part of."""
+    if file.name.endswith(".index.json"):
+        return file
+    part = _SHARD.fullmatch(file.name)
+    beside = file.with_name(f"{part[1]}{part[2]}.index.json") if part else None
+    return beside if beside is not None and beside.is_file() else None
+
+
+def _read_index(index: Path) -> tuple[dict[str, Tensor], tuple[str, ...], list[Path]]:
+    table = _json(index).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+        raise cut_off(index, "it has no weight_map that says which tensor is in which file")
+    parts = sorted(set(table.values()))
+    absent = [p for p in parts if Path(p).name != p or not (index.parent / p).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{index} names {listed(absent)}, which {'is' if len(absent) == 1 else 'are'} not beside it. "
+            "Fetch all parts into one folder."
+        )
+    opened = {p: _read_file(index.parent / p) for p in parts}
+    missing = [n for n, p in table.items() if n not in opened[p][0]]
+    if missing:
+        raise CheckpointError(f"{index} says that {listed(missing)} would be in the files beside it, which is not so.")
+    notes = tuple(note for _, some in opened.values() for note in some)
+    return {n: opened[p][0][n] for n, p in table.items()}, notes, [index.parent / p for p in parts]
+
+
+def _read_file(file: Path) -> Found:
+    """Reads a file of any kind; what kind it is, its first bytes say."""
+    with open(file, "rb") as stream:
+        head = stream.read(_HEAD)
+    if not head:
+        raise CheckpointError(f"{file} is empty. Fetch it again.")
+    for begins, told in _FOREIGN.items():
+        if head.startswith(begins):
+            raise CheckpointError(f"{file} {told}")
+    if head[4:8] == b"TFL3":
+        raise CheckpointError(f"{file} is a TensorFlow Lite model, which flaxtl does not read. {_ANOTHER}")
+    return _reader(file, head)(file)
+
+
+def _reader(file: Path, head: bytes) -> Callable[[Path], Found]:
+    if head.startswith(b"\x89HDF\r\n"):
+        return arrays.read_h5
+    if file.suffix == ".npz" or (head.startswith(b"PK") and _holds_npy(file)):
+        return arrays.read_npz
+    if head.startswith((b"PK", b"\x80")) and file.suffix != ".msgpack":
+        return torch_file.read
+    if file.suffix == ".msgpack":
+        return arrays.read_msgpack
+    if file.suffix == ".safetensors" or head[8:9] == b"{":
+        return lambda f: (safetensors_file.read(f), ())
+    if file.suffix in (".pth", ".pt", ".th", ".bin", ".pkl"):
+        return torch_file.read
+    raise CheckpointError(
+        f"{file} is no kind of file that flaxtl reads weights from: safetensors, PyTorch's .pth, .pt, .bin and .th, "
+        ".npz, Keras's .h5, Flax's .msgpack, or the folder of an Orbax checkpoint."
+    )
+
+
+def _holds_npy(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+    return bool(names) and all(n.endswith(".npy") for n in names)
+
+
+_ANOTHER = "Look for the same weights as safetensors, or convert the model with the program that made it."
+_FOREIGN = {
+    b"version https://git-lfs": "is only the pointer of Git LFS to the real file. Run git lfs pull, or download it.",
+    b"<!DOCTYPE": "is a web page and not a file of weights. Download from the address of the file itself.",
+    b"<!doctype": "is a web page and not a file of weights. Download from the address of the file itself.",
+    b"<html": "is a web page and not a file of weights. Download from the address of the file itself.",
+    b"GGUF": f"is a GGUF file of quantised weights, which flaxtl does not read. {_ANOTHER}",
+    b"\x93NUMPY": "is a single array or a pickled object without names. Save named arrays: numpy.savez(path, **arrays).",
+}
+
+
+def _with_neighbours(
+    file: Path, folder: Path, tensors: dict[str, Tensor], notes: tuple[str, ...], parts: list[Path]
+) -> Weights:
+    if not tensors:
+        raise CheckpointError(f"{file} holds no tensors.")
+    files = _neighbours(folder, {p.name for p in parts})
+    origin: dict[str, Any] = {"source": file.name}
+    if parts:
+        origin["sha256"] = {p.name: sha256(p.resolve()) for p in parts}
+    return Weights(
+        tensors, _settings(files, "config.json"), _settings(files, "preprocessor_config.json"), files, origin, notes
+    )
+
+
+def _neighbours(folder: Path, without: set[str]) -> dict[str, Path]:
+    """Returns the files beside the weights by name, and those one folder down where it is a published model's."""
+    found = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in without}
+    if "config.json" in found or "modules.json" in found:
+        for below in sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith(".")):
+            found |= {f"{below.name}/{f.name}": f for f in sorted(below.iterdir()) if f.is_file()}
+    return found
+
+
+def _settings(files: Mapping[str, Path], name: str) -> dict[str, Any]:
+    return _json(files[name]) if name in files else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise cut_off(file, f"it is not readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise cut_off(file, f"it holds {type(value).__name__} and not settings by name")
+    return value
