@@ -80,6 +80,7 @@ class Text:
         max_length: tokens kept, special ones included.
         pad_id: the token that fills short rows.
         pair: whether an example is two sentences.
+        types: whether the network is told which sentence of a pair a token is of.
     """
 
     modality: ClassVar[str] = "text"
@@ -87,6 +88,7 @@ class Text:
     max_length: int = 128
     pad_id: int = 0
     pair: bool = False
+    types: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

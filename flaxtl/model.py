@@ -45,7 +45,7 @@ class Model:
     @property
     def pipeline(self) -> Pipeline:
         """What is compiled for this model."""
-        return Pipeline.of(self.network, self.card)
+        return Pipeline.of(self.network, self.card, self.files)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Model:
     def sample(self, batch: int = 1) -> Any:
         """Returns the shape of a batch as it enters the network."""
         pre = self.pipeline.preprocess
-        rows = jax.ShapeDtypeStruct((batch, *pre.row_shape), pre.row_dtype)
+        rows = jax.tree.map(lambda form: jax.ShapeDtypeStruct((batch, *form.shape), form.dtype), pre.row)
         return jax.eval_shape(pre.device, rows)
 
     def with_variables(self, variables: dict[str, Any], *notes: str) -> Model:

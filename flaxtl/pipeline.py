@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -52,9 +53,9 @@ class Pipeline:
     normalise: Literal["none", "rms"] = "none"
 
     @classmethod
-    def of(cls, network: Network, card: Card) -> Pipeline:
-        """Returns the pipeline of a network and its card."""
-        return cls(network, preprocess_for(card.input), card.head.normalise)
+    def of(cls, network: Network, card: Card, files: Mapping[str, Path] | None = None) -> Pipeline:
+        """Returns the pipeline of a network, its card, and the files that travel with them, such as a tokenizer."""
+        return cls(network, preprocess_for(card.input, files), card.head.normalise)
 
     def __call__(
         self,

@@ -42,7 +42,7 @@ def transformers_outputs() -> dict[str, np.ndarray]:
 
 
 def tensorflow_outputs() -> dict[str, np.ndarray]:
-    """Returns YAMNet's log-mel as tensorflow/models computes it (research/audioset/yamnet/features.py), by tf.signal."""
+    """Returns YAMNet's log-mel as tensorflow/models (research/audioset/yamnet/features.py) computes it by tf.signal."""
     import tensorflow as tf
 
     mel = tf.signal.linear_to_mel_weight_matrix(64, 257, 16000, 125.0, 7500.0)

@@ -84,7 +84,7 @@ def test_padding_does_not_change_what_is_said_of_the_real_part():
 
 
 def test_unknown_front_ends_and_settings_are_named():
-    with pytest.raises(CardError, match="'mfc'.*Did you mean 'mfcc'"):
+    with pytest.raises(CardError, match=r"'mfc'.*Did you mean 'mfcc'"):
         front_end(Audio(front_end="mfc"))
     with pytest.raises(CardError, match=r"no setting 'band'.*'bands'"):
         front_end(Audio(front_end="mfcc", settings={"band": 3}))

@@ -1,6 +1,7 @@
 """Sound networks: sizes, cuts, padding that changes nothing, and the names and constants of their sources."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from parity import ours, values
 
 from flaxtl import nets, paths
 from flaxtl.card import NetworkSpec
+from flaxtl.convert.converting import plan_conversion
 from flaxtl.convert.families import keyword_transformer as kwt_weights
 from flaxtl.convert.families import wav2vec2 as wav2vec2_weights
 from flaxtl.convert.mapping import resolve
@@ -43,6 +45,10 @@ def made(family, seed=0, **changes):
     return net, variables, x
 
 
+def run(net, variables, x, start=0, stop=None):
+    return jax.jit(lambda v, x: net.forward(v, x, start, stop)[0])(variables, x)
+
+
 def count(family, variant, x, outputs=0):
     net = nets.build(NetworkSpec(family, nets.named_settings(family, variant)), outputs)
     tree = net.abstract(jax.ShapeDtypeStruct(x, jnp.float32))
@@ -67,11 +73,12 @@ def test_parameter_counts(family, variant, x, outputs, parameters):
 @pytest.mark.parametrize("family", SMALL)
 def test_segments_compose_and_own_their_parameters(family):
     net, variables, x = made(family)
-    whole, _ = net.forward(variables, x)
+    whole = run(net, variables, x)
     assert whole.shape == (2, 3)
-    for cut in range(1, len(net.segments)):
-        below, _ = net.forward(variables, x, 0, cut)
-        np.testing.assert_allclose(net.forward(variables, below, cut)[0], whole, rtol=1e-4, atol=1e-6)
+    below = x
+    for cut in range(len(net.segments)):
+        below = run(net, variables, below, cut, cut + 1)
+    np.testing.assert_allclose(below, whole, rtol=1e-4, atol=1e-6)
     owners = {net.segment_of(leaf.path) for leaf, _ in paths.leaves(variables) if leaf.collection == "params"}
     assert owners >= {0, 1, 2, net.border}
 
@@ -79,11 +86,11 @@ def test_segments_compose_and_own_their_parameters(family):
 @pytest.mark.parametrize("family", SMALL)
 def test_scanned_rematerialised_and_bfloat16_say_the_same(family):
     net, variables, x = made(family)
-    whole, _ = net.forward(variables, x)
+    whole = run(net, variables, x)
     changed = dataclasses.replace(net, execution=dataclasses.replace(net.execution, scan=True, remat=True))
-    np.testing.assert_allclose(changed.forward(variables, x)[0], whole, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run(changed, variables, x), whole, rtol=1e-4, atol=1e-6)
     half = dataclasses.replace(net, execution=dataclasses.replace(net.execution, dtype="bfloat16"))
-    np.testing.assert_allclose(half.forward(variables, x)[0], whole, rtol=0.1, atol=0.05 * np.abs(whole).max())
+    np.testing.assert_allclose(run(half, variables, x), whole, rtol=0.1, atol=0.05 * np.abs(whole).max())
 
 
 @pytest.mark.parametrize("weighted_sum", [False, True])
@@ -93,14 +100,15 @@ def test_a_clip_filled_up_with_zeros_gives_what_it_gives_alone(form, weighted_su
     for length in (90, 61, 12):
         mask = np.arange(90) < np.array([[length], [90]])
         padded = {"x": np.where(mask, x, 0.0), "mask": mask.astype(np.int32)}
-        alone, _ = net.forward(variables, x[:1, :length])
-        np.testing.assert_allclose(net.forward(variables, padded)[0][0], alone[0], rtol=1e-4, atol=1e-5)
+        alone = run(net, variables, x[:1, :length])
+        np.testing.assert_allclose(run(net, variables, padded)[0], alone[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_silent_and_a_very_short_clip_give_finite_numbers_and_gradients():
     net, variables, x = made("wav2vec2")
     given = {"x": jnp.zeros_like(x), "mask": jnp.zeros(x.shape, jnp.int32).at[:, :2].set(1)}
-    y, slope = jax.value_and_grad(lambda x: net.forward(variables, {**given, "x": x})[0].sum())(given["x"])
+    total = jax.jit(jax.value_and_grad(lambda x: net.forward(variables, {**given, "x": x})[0].sum()))
+    y, slope = total(given["x"])
     assert np.isfinite(y)
     assert np.isfinite(slope).all()
 
@@ -136,8 +144,6 @@ def named(weights, changes):
 
 
 def recorded(name):
-    import json
-
     with np.load(parity.FIXTURES / f"{name}.npz") as file:
         about = json.loads(str(file["about"]))
     return ours.weights_of(about["tensors"], about["config"])
@@ -157,8 +163,6 @@ def recorded(name):
     ],
 )  # fmt: skip
 def test_older_names_make_the_same_leaves(case, changes):
-    from flaxtl.convert.converting import plan_conversion
-
     new = recorded(case)
     one, two = (dict(plan_conversion(w).arrays()) for w in (new, named(new, changes)))
     assert one.keys() == two.keys()

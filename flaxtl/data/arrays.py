@@ -33,13 +33,16 @@ def from_arrays(
         groups: examples of one group are never divided by a split.
 
     Raises:
-        DataError: lengths that differ, no examples, or class numbers without a name.
+        DataError: lengths or shapes that differ, no examples, weights below 0, or targets that are no classes.
 
     Example:
         >>> from_arrays(np.zeros((3, 8, 8)), ['b', 'a', 'b']).targets.tolist()
         [1, 0, 1]
     """
-    inputs = np.asarray(inputs)
+    try:
+        inputs = np.asarray(inputs)
+    except ValueError as error:
+        raise DataError("The inputs differ in shape; expected arrays of one shape, or files in a folder.") from error
     if inputs.ndim == 0 or len(inputs) == 0:
         raise DataError("The arrays hold no examples.")
     if modality == "image" and inputs.ndim not in (3, 4):
@@ -47,20 +50,28 @@ def from_arrays(
             f"The pictures have the shape {inputs.shape}; expected [n, height, width] or [n, height, width, channels]."
         )
     names = None if targets is None else _names(np.asarray(targets), labels)
-    for what, values in (("targets", names), ("weights", weights), ("groups", groups)):
-        if values is not None and len(values) != len(inputs):
-            raise DataError(f"There are {len(inputs)} inputs but {len(values)} {what}.")
     order = labels
     if order is None and names is not None and np.asarray(targets).dtype.kind in "iu":
         order = [str(i) for i in range(int(np.max(np.asarray(targets))) + 1)]
     source = Source.of(modality, inputs, names, labels=order, groups=groups)
-    return source if weights is None else dataclasses.replace(source, weights=np.asarray(weights, np.float32))
+    return source if weights is None else dataclasses.replace(source, weights=_weights(weights, len(inputs)))
+
+
+def _weights(values: Any, n: int) -> np.ndarray:
+    weights = np.asarray(values, np.float32)
+    if weights.shape != (n,):
+        raise DataError(f"The weights have the shape {weights.shape}; expected one for each of the {n} inputs.")
+    if not (np.isfinite(weights).all() and weights.min() >= 0.0 and weights.max() > 0.0):
+        raise DataError(f"The weights run from {weights.min()} to {weights.max()}; expected 0 or more, some above 0.")
+    return weights
 
 
 def _names(targets: np.ndarray, labels: Sequence[str] | None) -> list[str]:
     if targets.ndim != 1:
         raise DataError(f"The targets have the shape {targets.shape}; expected one class an example.")
-    if targets.dtype.kind not in "iu":
+    if targets.dtype.kind in "fc":
+        raise DataError(f"The targets are {targets.dtype}; expected class names, or class numbers as integers.")
+    if len(targets) == 0 or targets.dtype.kind not in "iu":
         return [str(t) for t in targets]
     if targets.min() < 0 or (labels is not None and targets.max() >= len(labels)):
         known = "numbers from 0" if labels is None else f"numbers from 0 to {len(labels) - 1}"

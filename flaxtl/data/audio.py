@@ -15,8 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from flaxtl.card import Audio
+from flaxtl.data.augment import Augment
 from flaxtl.data.frontends import FrontEnd, front_end
 from flaxtl.data.image import ZipMember
+from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
 
 # A header beyond these is damaged: telephone speech has 8,000 samples a second, studio recordings up to 384,000.
@@ -206,8 +208,18 @@ class AudioPreprocess:
         window, hop = (max(round(seconds * spec.sample_rate), 1) for seconds in (spec.window, spec.hop))
         return cls(spec.sample_rate, window, hop, spec.mix, front_end(spec))
 
+    @property
+    def row(self) -> dict[str, Form]:
+        """The waveform, and how many of its samples are real."""
+        return {"waveform": Form((self.window,), np.dtype(np.float32)), "length": Form((), np.dtype(np.int32))}
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """None: every row says its own length."""
+        return ()
+
     def rows(
-        self, raw: Any, rng: np.random.Generator | None = None, augment: Any | None = None
+        self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
     ) -> list[dict[str, np.ndarray]]:
         """Returns one row a window: the waveform, filled up with zeros, and how many of its samples are real."""
         clip = decode(raw)
@@ -216,6 +228,12 @@ class AudioPreprocess:
         if not len(samples):
             raise DataError(f"{_name(raw)} is too short: resampled to {self.sample_rate} Hz it has no samples.")
         return [self._row(samples[s : s + self.window]) for s in window_starts(len(samples), self.window, self.hop)]
+
+    def augmented(
+        self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Augment
+    ) -> dict[str, np.ndarray]:
+        """Returns the row as it is: `Augment` knows what to do to pictures, not to sound."""
+        return row
 
     def _row(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         padded = np.zeros(self.window, np.float32)

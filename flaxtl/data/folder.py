@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from flaxtl.data.image import ZipMember, decode
+from flaxtl.data.image import UNREADABLE, ZipMember, decode
 from flaxtl.data.source import Source, Splits, natural_key, natural_order
 from flaxtl.errors import DataError, listed
 
@@ -39,28 +41,52 @@ def modality_of(name: str) -> str | None:
     return next((kind for kind, endings in EXTENSIONS.items() if ending in endings), None)
 
 
-def _hidden(parts: Iterable[str]) -> bool:
+def _hidden(*parts: str) -> bool:
     return any(p.startswith((".", "__MACOSX")) for p in parts)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yields every file below a folder, through links to folders too, but for hidden ones."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    for name, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        here = Path(name)
+        # A link to a folder that holds it would be followed for ever.
+        real = here.resolve()
+        folders[:] = sorted(f for f in folders if not _hidden(f) and not real.is_relative_to((here / f).resolve()))
+        yield from (here / n for n in sorted(names) if not _hidden(n))
 
 
 def _members(folder: Path) -> dict[PurePosixPath, Any]:
     """Returns every data file below a folder by its relative path; archives count as if unpacked."""
     found: dict[PurePosixPath, Any] = {}
-    for file in sorted(folder.rglob("*")):
+    for file in _files(folder):
         inner = PurePosixPath(file.relative_to(folder).as_posix())
-        if not file.is_file() or _hidden(inner.parts):
-            continue
+        entries: list[tuple[PurePosixPath, Path | ZipMember]] = []
         if file.suffix.lower() == ".zip":
-            found.update((inner.parent / path, member) for path, member in _archive(file))
+            entries += [(inner.parent / path, member) for path, member in _archive(file)]
         elif modality_of(file.name):
-            found[inner] = file
+            entries.append((inner, file))
+        for path, member in entries:
+            if path in found and _content(found[path]) != _content(member):
+                raise DataError(f"{found[path]} and {member} are two files for one path, {path}. Rename one of them.")
+            found[path] = member
     return found
+
+
+def _content(member: Path | ZipMember) -> bytes:
+    try:
+        return member.read() if isinstance(member, ZipMember) else member.read_bytes()
+    except UNREADABLE as error:
+        raise DataError(f"{member} cannot be read: {error}.") from error
 
 
 def _archive(file: Path) -> list[tuple[PurePosixPath, ZipMember]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [n for n in archive.namelist() if modality_of(n) and not _hidden(PurePosixPath(n).parts)]
+            names = [n for n in archive.namelist() if modality_of(n) and not _hidden(*PurePosixPath(n).parts)]
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"The archive {file} cannot be read ({error}). Download or pack it again.") from error
     paths = [PurePosixPath(n) for n in names]
@@ -74,7 +100,7 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
     """Reads a folder of class folders, or train/val/test folders of them.
 
     A class is the path of the folder that directly holds the files. Zip archives in the folder count as if
-    unpacked, without a top folder that wraps all of theirs; the same path in two archives counts once.
+    unpacked, without a top folder that wraps all of theirs; the same file in two archives counts once.
     Every picture is decoded once here, so that a bad one is found before training begins.
 
     Args:
@@ -85,7 +111,8 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
         A source, or `Splits` if the top folders are called train, val (valid, validation) and test.
 
     Raises:
-        DataError: the folder is missing, holds no data, one class, several modalities, or a bad file.
+        DataError: the folder is missing, holds no data, one class, several modalities, a file outside the class
+            folders, or a bad file.
     """
     folder = Path(path).expanduser()
     if not folder.exists():
@@ -97,8 +124,7 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
         raise DataError(
             f"{folder} holds no pictures, sound or text. Expected {folder}/CLASS/FILE, such as {folder}/cat/1.jpg."
         )
-    tops = {p.parts[0] for p in members}
-    if tops <= set(SPLIT_FOLDERS) and all(len(p.parts) > 2 for p in members):
+    if {SPLIT_FOLDERS.get(p.parts[0].lower()) for p in members} <= set(SPLIT_FOLDERS.values()):
         return _split_folders(folder, members, on_bad_file)
     return _labelled(folder, members, on_bad_file)
 
@@ -106,7 +132,10 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
 def _split_folders(folder: Path, members: dict[PurePosixPath, Any], on_bad_file: BadFile) -> Splits:
     parts: dict[str, dict[PurePosixPath, Any]] = {}
     for path, member in members.items():
-        parts.setdefault(SPLIT_FOLDERS[path.parts[0]], {})[PurePosixPath(*path.parts[1:])] = member
+        part, inner = parts.setdefault(SPLIT_FOLDERS[path.parts[0].lower()], {}), PurePosixPath(*path.parts[1:])
+        if inner in part:
+            raise DataError(f"{part[inner]} and {member} are of the same part. Keep one folder for it.")
+        part[inner] = member
     if "train" not in parts:
         raise DataError(
             f"{folder} holds {listed(sorted(parts))} but no train folder. Add one, or name one of them as the data."
@@ -128,43 +157,61 @@ def _labelled(
     if labels is None and len(classes) < 2:
         where = "no class folders" if classes == (".",) else f"the one class {classes[0]!r}"
         raise DataError(f"{folder} holds {where}; expected at least two, each a folder with its files in it.")
-    source = checked_files([members[p] for p in order], on_bad_file)
-    names = {key_of(members[p]): str(p.parent) for p in order}
-    return Source.of(
-        source.modality,
-        source.raw,
-        [names[key] for key in source.keys],
-        labels=labels or classes,
-        keys=source.keys,
-        skipped=source.skipped,
-    )
+    if "." in classes:
+        stray = [members[p] for p in order if len(p.parts) == 1]
+        raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
+    names = [str(p.parent) for p in order]
+    return source_of_files([members[p] for p in order], on_bad_file, names, labels or classes)
 
 
-def key_of(raw: Any) -> str:
-    """Returns what identifies a file: its path, or 'archive.zip/member'."""
-    return str(raw)
+def source_of_files(
+    files: Sequence[Any],
+    on_bad_file: BadFile,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> Source:
+    """Checks files and returns those that can be read as a source.
 
+    Args:
+        files: paths and members of archives, of one modality.
+        on_bad_file: as in `from_folder`.
+        names: the class of each; None leaves them unlabelled.
+        labels: the classes in order; by default those of all files, the skipped ones too.
 
-def checked_files(files: Sequence[Any], on_bad_file: BadFile) -> Source:
-    """Checks files and returns those that can be read as an unlabelled source of one modality."""
-    kinds = {modality_of(key_of(f)) for f in files}
-    if len(kinds) > 1:
-        raise DataError(
-            f"The files hold {listed(sorted(str(k) for k in kinds))}; expected one kind. Put them in folders of their own."
-        )
-    modality = str(kinds.pop())
+    Raises:
+        DataError: several modalities, a bad file, or nothing but bad files.
+    """
+    first = {modality_of(str(f)): f for f in reversed(files)}
+    if len(first) > 1:
+        found = listed(f"{kind} ({file})" for kind, file in sorted(first.items(), key=str))
+        raise DataError(f"The files hold {found}; expected one kind. Put them in folders of their own.")
+    [modality] = first
     kept, skipped = [], []
-    for file in files:
-        reason = _defect(file, modality)
+    for i, reason in enumerate(_defects(files, str(modality))):
         if reason is None:
-            kept.append(file)
+            kept.append(i)
         elif on_bad_file == "skip":
-            skipped.append((key_of(file), reason))
+            skipped.append((str(files[i]), reason))
         else:
             raise DataError(f"{reason} Mend or remove it, or use --on-bad-file skip.")
     if not kept:
         raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
-    return Source.of(modality, kept, keys=[key_of(f) for f in kept], skipped=skipped)
+    return Source.of(
+        str(modality),
+        [files[i] for i in kept],
+        None if names is None else [names[i] for i in kept],
+        labels=labels if labels is not None or names is None else natural_order(set(names)),
+        keys=[str(files[i]) for i in kept],
+        skipped=skipped,
+    )
+
+
+def _defects(files: Sequence[Any], modality: str) -> Iterator[str | None]:
+    """Yields what is wrong with each file, or None; a few are read at a time, since decoding takes its time."""
+    workers = min(os.cpu_count() or 1, 16)
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(files), 16 * workers):
+            yield from pool.map(lambda file: _defect(file, modality), files[first : first + 16 * workers])
 
 
 def _defect(file: Any, modality: str) -> str | None:
@@ -203,4 +250,4 @@ def from_files(paths: str | Path | Iterable[str | Path], *, on_bad_file: BadFile
             files.append(entry)
     if not files:
         raise DataError(f"No files were found in {listed(given)}.")
-    return checked_files(files, on_bad_file)
+    return source_of_files(files, on_bad_file)

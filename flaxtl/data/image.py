@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from PIL import ImageOps
 
 from flaxtl.card import Image
 from flaxtl.data.augment import Augment
+from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
 
 _RESAMPLING = {
@@ -24,6 +27,17 @@ _RESAMPLING = {
     "lanczos": pillow.Resampling.LANCZOS,
     "box": pillow.Resampling.BOX,
 }
+# An encrypted member of an archive is a RuntimeError, a damaged one zlib's own error or an early end.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    pillow.DecompressionBombError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +68,8 @@ def decode(raw: Any) -> np.ndarray:
     pictures are scaled to 8, CMYK becomes RGB, and of an animation the first frame is taken.
 
     Args:
-        raw: a path, bytes, a `ZipMember`, a Pillow picture, uint8 [h, w] or [h, w, c], or floats in 0…1.
+        raw: a path, bytes, a `ZipMember`, a Pillow picture, or an array [h, w] or [h, w, c] of uint8 (or other
+            integers in 0…255), of floats in 0…1, or of booleans.
 
     Returns:
         uint8 [height, width, channels]; files give 1 (grey) or 3 channels.
@@ -66,8 +81,8 @@ def decode(raw: Any) -> np.ndarray:
         >>> decode(np.zeros((4, 5))).shape
         (4, 5, 1)
     """
-    if isinstance(raw, np.ndarray):
-        return _from_array(raw)
+    if hasattr(raw, "__array__"):
+        return _from_array(np.asarray(raw))
     name = "The picture" if isinstance(raw, (bytes, pillow.Image)) else f"The picture {raw}"
     try:
         if isinstance(raw, pillow.Image):
@@ -79,15 +94,16 @@ def decode(raw: Any) -> np.ndarray:
             return _from_pillow(picture)
     except pillow.UnidentifiedImageError as error:
         raise DataError(f"{name} is not in a format that can be read.") from error
-    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, pillow.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{name} cannot be decoded: {error}.") from error
 
 
 def _from_pillow(picture: pillow.Image) -> np.ndarray:
-    picture.seek(0) if getattr(picture, "is_animated", False) else None
+    if getattr(picture, "is_animated", False):
+        picture.seek(0)
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return _from_array(_scaled(np.asarray(picture)))
+    if picture.mode.startswith(("I", "F")):
+        return _from_array(_scaled(np.asarray(picture), picture.mode))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = pillow.new("RGBA", picture.size, "white")
@@ -97,11 +113,14 @@ def _from_pillow(picture: pillow.Image) -> np.ndarray:
     return _from_array(np.array(picture))
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """Brings 16-bit and float pictures to 0…1, by their type's range or, if that is unknown, their own."""
+def _scaled(values: np.ndarray, mode: str) -> np.ndarray:
+    """Brings 16-bit pictures to 0…1 by their type's range, so that a dark one stays dark; floats by their own."""
     values = values.astype(np.float64)
-    top = 65535.0 if 255 < values.max() <= 65535 else 255.0 if values.max() > 1 else 1.0
-    return np.clip(values / top, 0.0, 1.0)
+    top = 65535.0 if mode.startswith("I") else 1.0 if values.max() <= 1.0 else 255.0
+    if not (values.min() >= 0.0 and values.max() <= top):
+        found = f"its values (mode {mode}) run from {values.min():g} to {values.max():g}"
+        raise ValueError(f"{found}; expected 16-bit integers, or floats from 0 to 1 or 255")
+    return values / top
 
 
 def _from_array(values: np.ndarray) -> np.ndarray:
@@ -117,6 +136,8 @@ def _from_array(values: np.ndarray) -> np.ndarray:
         return values.astype(np.uint8) * 255
     if values.dtype.kind == "f" and values.min() >= 0.0 and values.max() <= 1.0:
         return np.round(values * 255.0).astype(np.uint8)
+    if values.dtype.kind not in "fiu":
+        raise DataError(f"A picture holds {values.dtype}; expected uint8, or floats from 0 to 1.")
     if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255:
         return values.astype(np.uint8)
     raise DataError(
@@ -138,25 +159,30 @@ class ImagePreprocess:
     spec: Image
 
     @property
-    def row_shape(self) -> tuple[int, ...]:
-        """[height, width, channels]."""
-        return (*self.spec.size, self.spec.channels)
+    def row(self) -> Form:
+        """uint8 [height, width, channels]."""
+        return Form((*self.spec.size, self.spec.channels), np.dtype(np.uint8))
 
     @property
-    def row_dtype(self) -> np.dtype[Any]:
-        """uint8."""
-        return np.dtype(np.uint8)
+    def lengths(self) -> tuple[int, ...]:
+        """None: every row is full."""
+        return ()
 
     def rows(
         self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
     ) -> list[np.ndarray]:
         """Returns one row: uint8 [height, width, channels] as the card asks."""
         picture = _polarised(_with_channels(decode(raw), self.spec.channels), self.spec.polarity)
-        cropped = augment is not None and rng is not None and augment.crop_scale is not None
-        if cropped and augment is not None and rng is not None:
-            picture = augment.crop(picture, rng)
-        row = _fitted(picture, self.spec, squash=cropped)
-        return [row if augment is None or rng is None else augment.apply(row, rng)]
+        if augment is None or rng is None:
+            return [_fitted(picture, self.spec)]
+        if augment.crop_scale is None:
+            return [augment.apply(_fitted(picture, self.spec), rng)]
+        cropped = augment.crop(picture, rng)
+        return [augment.apply(_resize(cropped, self.spec.size, self.spec.interpolation), rng)]
+
+    def augmented(self, row: np.ndarray, rng: np.random.Generator, augment: Augment) -> np.ndarray:
+        """Changes a row at random, as `rows` does where nothing is cropped."""
+        return augment.apply(row, rng)
 
     def device(self, inputs: Any) -> Any:
         """Scales a batch to 0…1, subtracts the card's mean and divides by its std; float32, under jit."""
@@ -174,7 +200,10 @@ def _with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
         return np.repeat(picture, channels, axis=-1)
     if have == 3 and channels == 1:  # ITU-R 601 luma, as Pillow's convert("L") computes it
         return np.asarray(pillow.fromarray(picture).convert("L"))[..., None]
-    raise DataError(f"A picture has {have} channels; the network takes {channels}. Give it arrays with that many.")
+    raise DataError(
+        f"A picture has {have} channels; the network takes {channels}. "
+        "Give it arrays [height, width, channels] with that many."
+    )
 
 
 def _polarised(picture: np.ndarray, polarity: str) -> np.ndarray:
@@ -194,18 +223,21 @@ def _resize(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     return np.stack(planes, axis=-1)
 
 
-def _fitted(picture: np.ndarray, spec: Image, *, squash: bool) -> np.ndarray:
-    """Resizes to the card's size; "crop" and "pad" keep the aspect ratio."""
-    (height, width), (h, w) = spec.size, picture.shape[:2]
-    if squash or spec.fit == "squash":
-        return _resize(picture, spec.size, spec.interpolation)
-    over_h, over_w = height / spec.crop_fraction, width / spec.crop_fraction
-    pick = max if spec.fit == "crop" else min
-    scale = pick(over_h / h, over_w / w)
-    size = (max(round(h * scale), 1), max(round(w * scale), 1))
-    if spec.fit == "crop":
-        size = (max(size[0], height), max(size[1], width))
-    return _centred(_resize(picture, size, spec.interpolation), spec.size)
+def _fitted(picture: np.ndarray, spec: Image) -> np.ndarray:
+    """Resizes so that the centre of the card's size is the card's share of the whole, and cuts it out."""
+    # Sides are rounded down, as timm and torchvision do; the small number undoes what division by a fraction loses.
+    height, width = (math.floor(side / spec.crop_fraction + 1e-6) for side in spec.size)
+    whole = (height, width)
+    if spec.fit != "squash":
+        whole = _kept_in_shape(picture.shape[:2], whole, cover=spec.fit == "crop")
+    return _centred(_resize(picture, whole, spec.interpolation), spec.size)
+
+
+def _kept_in_shape(shape: tuple[int, ...], wanted: tuple[int, int], *, cover: bool) -> tuple[int, int]:
+    """Returns the size of the same aspect ratio that just covers what is wanted, or just fits into it."""
+    (h, w), (height, width) = shape, wanted
+    by_height = (height * w >= width * h) == cover
+    return (height, max(height * w // h, 1)) if by_height else (max(width * h // w, 1), width)
 
 
 def _centred(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

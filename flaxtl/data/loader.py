@@ -6,7 +6,8 @@ What fits in memory is decoded once and kept; the rest is read through grain. Bo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
@@ -14,9 +15,11 @@ import numpy as np
 
 from flaxtl.data.augment import Augment
 from flaxtl.data.preprocess import Preprocess
+from flaxtl.data.rows import Row, real_length, row_bytes, stack, trimmed
 from flaxtl.data.source import Source
 
 MEMORY_LIMIT = 512 * 2**20
+_SORTED = 32  # batches whose texts are put in order of length together
 Batch = dict[str, Any]
 
 
@@ -25,7 +28,8 @@ class Loader:
     """Batches of a source as a card's preprocessing makes them.
 
     A batch is {'inputs': [B, …], 'target': int32 [B], 'weight': float32 [B], 'example_index': int32 [B]}.
-    An epoch's last batch is filled up with rows of weight 0, never dropped. Buffers are never used again
+    An epoch's last batch is filled up with rows of weight 0, never dropped. Texts are cut to one of few lengths, the
+    smallest that holds a batch's longest; outside training those of like length come together. Buffers are never used again
     after they are handed out, since a device may read them in place.
 
     Attributes:
@@ -34,7 +38,8 @@ class Loader:
         batch_size: rows a batch.
         seed: of order and augmentation.
         augment: random changes, in training only.
-        train: shuffled and endless, one row an example; else in order and once, with all of an example's rows.
+        train: shuffled and endless, one row an example; else once, with all of an example's rows, in order (texts by
+            length, within some batches).
         memory_limit: bytes of rows that are kept in memory.
         threads: that read and decode.
 
@@ -56,7 +61,7 @@ class Loader:
     train: bool = True
     memory_limit: int = MEMORY_LIMIT
     threads: int = 2
-    _kept: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
+    _kept: list[Sequence[Row]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -66,19 +71,22 @@ class Loader:
     @property
     def in_memory(self) -> bool:
         """Whether preprocessed rows are kept; a random crop needs the whole picture each time."""
-        size = int(np.prod(self.preprocess.row_shape)) * self.preprocess.row_dtype.itemsize
-        cropping = self.augment is not None and self.augment.crop_scale is not None
-        return self.train and not cropping and size * len(self.source) <= self.memory_limit
+        size = row_bytes(self.preprocess.row) * len(self.source)
+        return self.train and not self._crops and size <= self.memory_limit
+
+    @property
+    def _crops(self) -> bool:
+        return self.augment is not None and self.augment.crop_scale is not None
 
     def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
         """Yields batches from a step on.
 
         Args:
-            start_step: the first step, counted from the beginning of training.
-            steps: how many; None for all of one pass (or, in training, without end).
+            start_step: the first step, counted from the beginning of training, or of the pass.
+            steps: how many; None for the rest of the pass (or, in training, without end).
         """
         if not self.train:
-            yield from self._pass()
+            yield from itertools.islice(self._pass(), start_step, None if steps is None else start_step + steps)
         elif self.in_memory:
             step = start_step
             while steps is None or step < start_step + steps:
@@ -95,33 +103,33 @@ class Loader:
         rows = [self._row(int(i), epoch) for i in chosen]
         return self._assembled(rows, chosen, self.source.weights[chosen])
 
-    def _row(self, i: int, epoch: int) -> np.ndarray:
+    def _row(self, i: int, epoch: int) -> Row:
         rng = np.random.default_rng([self.seed, 1, epoch, i])
-        if not self.in_memory:
-            rows = self.preprocess.rows(self.source.raw[i], rng, self.augment)
-            return rows[int(rng.integers(len(rows)))] if len(rows) > 1 else rows[0]
+        if self._crops:
+            return _one_of(self.preprocess.rows(self.source.raw[i], rng, self.augment), rng)
+        rows = self._decoded()[i] if self.in_memory else self.preprocess.rows(self.source.raw[i])
+        row = _one_of(rows, rng)
+        return row if self.augment is None else self.preprocess.augmented(row, rng, self.augment)
+
+    def _decoded(self) -> list[Sequence[Row]]:
         if self._kept is None:
-            self._kept = self._decoded()
-        row = self._kept[i]
-        return row if self.augment is None else self.augment.apply(row, rng)
+            with ThreadPoolExecutor(self.threads) as pool:
+                self._kept = list(pool.map(self.preprocess.rows, self.source.raw))
+        return self._kept
 
-    def _decoded(self) -> np.ndarray:
-        with ThreadPoolExecutor(self.threads) as pool:
-            rows = pool.map(lambda i: self.preprocess.rows(self.source.raw[i])[0], range(len(self.source)))
-            return np.stack(list(rows))
-
-    def _assembled(self, rows: list[np.ndarray], index: np.ndarray, weight: np.ndarray) -> Batch:
+    def _assembled(self, rows: list[Row], index: np.ndarray, weight: np.ndarray) -> Batch:
         missing = self.batch_size - len(rows)
         index = np.concatenate([index, np.repeat(index[:1], missing)]).astype(np.int32)
+        inputs = stack(rows + rows[:1] * missing)
         return {
-            "inputs": np.stack(rows + rows[:1] * missing),
+            "inputs": trimmed(inputs, self.preprocess.lengths) if self.preprocess.lengths else inputs,
             "target": self.source.targets[index],
             "weight": np.concatenate([weight, np.zeros(missing)]).astype(np.float32),
             "example_index": index,
         }
 
     def _pass(self) -> Iterator[Batch]:
-        rows: list[np.ndarray] = []
+        rows: list[Row] = []
         index: list[int] = []
 
         def flush() -> Batch:
@@ -130,26 +138,34 @@ class Loader:
             return self._assembled(done, places, np.ones(len(done)))
 
         with ThreadPoolExecutor(self.threads) as pool:
-            ahead = self.batch_size * 2
+            ahead = self.batch_size * (_SORTED if self.preprocess.lengths else 2)
             for first in range(0, len(self.source), ahead):
                 part = range(first, min(first + ahead, len(self.source)))
-                for i, made in zip(
-                    part, pool.map(lambda i: self.preprocess.rows(self.source.raw[i]), part), strict=True
-                ):
-                    rows += made
-                    index += [i] * len(made)
-                    while len(rows) >= self.batch_size:
+                made = list(pool.map(lambda i: self.preprocess.rows(self.source.raw[i]), part))
+                for i, row in self._by_length([(i, row) for i, several in zip(part, made) for row in several]):
+                    rows.append(row)
+                    index.append(i)
+                    if len(rows) == self.batch_size:
                         yield flush()
         if rows:
             yield flush()
 
+    def _by_length(self, numbered: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+        return sorted(numbered, key=lambda pair: real_length(pair[1])) if self.preprocess.lengths else numbered
+
     def _through_grain(self, start_step: int, steps: int | None) -> Iterator[Batch]:
         import grain.python as grain
 
+        if steps == 0:
+            return
         last = np.iinfo(np.int32).max if steps is None else start_step + steps
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads)
         dataset = grain.MapDataset.source(_Steps(self, start_step, last)).to_iter_dataset(options)
         yield from dataset
+
+
+def _one_of(rows: Sequence[Row], rng: np.random.Generator) -> Row:
+    return rows[int(rng.integers(len(rows)))] if len(rows) > 1 else rows[0]
 
 
 @dataclasses.dataclass(frozen=True)

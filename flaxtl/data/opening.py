@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as pillow
 
 from flaxtl.data.arrays import from_arrays
 from flaxtl.data.folder import BadFile, from_files, from_folder
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import from_csv, from_jsonl
 from flaxtl.errors import DataError
+
+_PICTURES = (bytes, pillow.Image)
 
 
 def open_source(
@@ -65,7 +68,8 @@ def as_source(data: Any, modality: str) -> Source:
     """Returns what `predict` was given as a source.
 
     Args:
-        data: a Source, a path or several, or arrays; strings are text where the card says text.
+        data: a Source, a path or several, arrays [n, …] or a list of them, or (where the card says pictures)
+            Pillow pictures or the bytes of files; strings are text where the card says text.
         modality: the card's.
 
     Raises:
@@ -75,16 +79,29 @@ def as_source(data: Any, modality: str) -> Source:
         return data
     if isinstance(data, Splits):
         raise DataError("The data has several parts; choose one of them, such as data.test.")
-    if isinstance(data, (str, Path)):
-        return Source.of("text", [str(data)]) if modality == "text" else from_files(data)
-    if hasattr(data, "__array__") or hasattr(data, "ndim"):
-        return from_arrays(np.asarray(data), modality="image" if modality == "image" else "array")
+    kind = type(data).__name__
+    if isinstance(data, (str, Path, bytes, pillow.Image)):
+        data = [data]
+    if hasattr(data, "__array__"):
+        return _of_array(np.asarray(data), modality)
     if isinstance(data, Iterable):
         entries = list(data)
-        if entries and all(isinstance(e, (str, Path)) for e in entries):
-            return Source.of("text", [str(e) for e in entries]) if modality == "text" else from_files(entries)
-        if entries and all(hasattr(e, "ndim") for e in entries):
-            return Source.of("image" if modality == "image" else "array", entries)
         if not entries:
             raise DataError("There is nothing to predict: the list is empty.")
-    raise DataError(f"{type(data).__name__} cannot be used as data; expected paths, arrays, or a Source.")
+        if modality == "text" and all(isinstance(e, str) for e in entries):
+            return Source.of("text", entries)
+        if all(isinstance(e, (str, Path)) for e in entries):
+            return from_files(entries)
+        if modality == "image" and all(hasattr(e, "__array__") or isinstance(e, _PICTURES) for e in entries):
+            return Source.of("image", entries)
+        if all(hasattr(e, "__array__") for e in entries):
+            return Source.of("array", entries)
+    raise DataError(f"{kind} cannot be used as data; expected paths, arrays, or a Source.")
+
+
+def _of_array(data: np.ndarray, modality: str) -> Source:
+    if modality != "image":
+        return from_arrays(data, modality="array")
+    if data.ndim == 3 and data.shape[-1] in (1, 3, 4):
+        raise DataError(f"An array of shape {data.shape} looks like one picture; expected several. Give it in a list.")
+    return from_arrays(data)

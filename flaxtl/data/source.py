@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,9 +85,20 @@ class Source:
             keys: what identifies each; by default its number.
             groups: the group of each.
             skipped: what was left out, and why.
+
+        Raises:
+            DataError: lengths that differ, a label that occurs twice, or a name that is not among the labels.
         """
         n = len(raw)
-        order = tuple(labels) if labels is not None else natural_order(set(names or ()))
+        for what, values in (("targets", names), ("keys", keys), ("groups", groups)):
+            if values is not None and len(values) != n:
+                raise DataError(f"There are {n} inputs but {len(values)} {what}.")
+        order = tuple(labels) if labels is not None else natural_order({} if names is None else set(names))
+        twice = [name for name, count in collections.Counter(order).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"The labels {listed(twice)} occur more than once; expected a name of its own for each class."
+            )
         index = {name: i for i, name in enumerate(order)}
         if names is None:
             targets = np.full(n, UNLABELLED, np.int32)
@@ -116,8 +128,9 @@ class Source:
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: Iterable[int]) -> Source:
-        """Returns the examples at the given places, in that order; the class order stays."""
-        chosen = np.asarray(list(indices), np.int64)
+        """Returns the examples at the given places (or where a mask is true), in that order; the class order stays."""
+        places = np.asarray(list(indices))
+        chosen = np.arange(len(self))[places if places.size else places.astype(np.int64)]
         return dataclasses.replace(
             self,
             raw=self.raw[chosen] if isinstance(self.raw, np.ndarray) else [self.raw[i] for i in chosen],

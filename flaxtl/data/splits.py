@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxtl.data.source import Source
-from flaxtl.errors import ConfigError, listed
+from flaxtl.errors import ConfigError, DataError
 
 Indices = np.ndarray
 
@@ -18,13 +18,15 @@ def few_shot(source: Source, per_class: int, seed: int) -> tuple[Indices, Indice
     Args:
         source: labelled examples.
         per_class: how many of each; a class with fewer gives all it has.
-        seed: another seed, another draw.
+        seed: another seed, another draw; of one seed, a smaller draw is part of a larger one.
 
     Returns:
-        (int64 [chosen], int64 [rest]), both sorted.
+        (int64 [chosen], int64 [rest]), both sorted. Where the source has groups, the rest leaves out what shares
+        a group with a chosen example, so that it can be measured on.
 
     Raises:
         ConfigError: per_class is below 1.
+        DataError: nothing is labelled with a class.
 
     Example:
         >>> source = Source.of('text', list('abcd'), ['x', 'x', 'y', 'y'])
@@ -35,12 +37,17 @@ def few_shot(source: Source, per_class: int, seed: int) -> tuple[Indices, Indice
     if per_class < 1:
         raise ConfigError(f"--examples-per-class is {per_class}; expected at least 1.")
     rng = np.random.default_rng(seed)
+    if source.targets.ndim != 1 or not (source.targets >= 0).any():
+        raise DataError("The data has no classes, of each of which so many examples could be drawn.")
     chosen = []
     for label in range(len(source.labels)):
         members = np.flatnonzero(source.targets == label)
         chosen.append(rng.permutation(members)[:per_class])
     picked = np.sort(np.concatenate(chosen))
-    return picked, np.setdiff1d(np.arange(len(source)), picked)
+    if source.groups is None:
+        return picked, np.setdiff1d(np.arange(len(source)), picked)
+    taken = {source.groups[i] for i in picked}
+    return picked, np.array([i for i, group in enumerate(source.groups) if group not in taken], np.int64)
 
 
 def stratified_split(
@@ -52,30 +59,49 @@ def stratified_split(
         targets: int [n].
         fraction: the share that is held out.
         seed: of the draw.
-        groups: one an example; a group stays together, whatever that does to the shares.
+        groups: one an example; a group stays together, so that the shares are only met as nearly as groups allow.
 
     Returns:
         (int64 [kept], int64 [held out]), both sorted; the second is empty if every class is too small.
+
+    Raises:
+        ConfigError: the fraction is not in 0…1.
 
     Example:
         >>> kept, held = stratified_split(np.array([0, 0, 0, 0, 1]), 0.25, seed=0)
         >>> len(kept), len(held), 4 in kept
         (4, 1, True)
     """
+    if not 0.0 <= fraction <= 1.0:
+        raise ConfigError(f"The share to hold out is {fraction}; expected 0 to 1.")
     rng = np.random.default_rng(seed)
     targets = np.asarray(targets)
-    if groups is not None:
-        names = sorted(set(groups))
-        drawn = {names[i] for i in rng.permutation(len(names))[: round(fraction * len(names))]}
-        held = np.flatnonzero([g in drawn for g in groups])
-        return np.setdiff1d(np.arange(len(targets)), held), held
-    held_parts = []
+    held = _held_examples(targets, fraction, rng) if groups is None else _held_groups(targets, fraction, rng, groups)
+    return np.setdiff1d(np.arange(len(targets)), held), held
+
+
+def _held_examples(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> Indices:
+    held = [np.empty(0, np.int64)]
     for label in np.unique(targets):
         members = rng.permutation(np.flatnonzero(targets == label))
-        count = min(round(fraction * len(members)), len(members) - 1)
-        held_parts.append(members[:count])
-    held = np.sort(np.concatenate(held_parts)).astype(np.int64)
-    return np.setdiff1d(np.arange(len(targets)), held), held
+        held.append(members[: min(round(fraction * len(members)), len(members) - 1)])
+    return np.sort(np.concatenate(held))
+
+
+def _held_groups(targets: np.ndarray, fraction: float, rng: np.random.Generator, groups: Sequence[str]) -> Indices:
+    """Takes group by group what brings the shares nearer to the wanted ones and leaves some of each class."""
+    labels, label_of = np.unique(targets, return_inverse=True)
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.zeros((len(names), len(labels)), np.int64)
+    np.add.at(sizes, (group_of, label_of), 1)
+    total, held = sizes.sum(0), np.zeros(len(labels), np.int64)
+    drawn = np.zeros(len(names), bool)
+    for group in rng.permutation(len(names)):
+        after = held + sizes[group]
+        nearer = np.abs(fraction * total - after).sum() < np.abs(fraction * total - held).sum()
+        if nearer and (after < total).all():
+            drawn[group], held = True, after
+    return np.flatnonzero(drawn[group_of])
 
 
 def folds(
@@ -85,8 +111,8 @@ def folds(
 
     Each class is dealt out to the folds in turn, from a shuffled deck, beginning at a fold drawn anew for
     each class, so that fold sizes stay even. k is reduced to the largest class, since more folds would
-    have nothing to tell apart. A class with one example stays in every training part and is never tested
-    alone.
+    have nothing to tell apart. Every training part has every class: a class with one example (or one group)
+    stays in all of them and is never tested.
 
     Args:
         targets: int [n].
@@ -132,17 +158,8 @@ def _deal(
         if counts[label] < 2:
             continue
         fold[members] = (int(rng.integers(k)) + np.arange(len(members))) % k
+    for label in counts:  # groups that were dealt for other classes may all have met in one fold
+        members = np.unique(units[targets == label])
+        if np.unique(fold[members]).size == 1:
+            fold[members[0]] = -1
     return fold
-
-
-def require_classes(source: Source, least: int = 2) -> None:
-    """Refuses data with too few classes to learn from.
-
-    Raises:
-        ConfigError: fewer than `least` classes have an example.
-    """
-    present = [source.labels[t] for t in np.unique(source.targets) if t >= 0]
-    if len(present) < least:
-        raise ConfigError(
-            f"The data holds examples of {listed(present) or 'no class'} only; expected at least {least} classes."
-        )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxtl.data.folder import BadFile, checked_files, modality_of
+from flaxtl.data.folder import BadFile, modality_of, source_of_files
 from flaxtl.data.source import Source
 from flaxtl.errors import DataError, did_you_mean, listed
 
-INPUT_NAMES = ("path", "file", "filename", "file_name", "image", "audio", "text", "sentence", "input")
+PATH_NAMES = ("path", "file", "filename", "file_name", "image", "audio")
+INPUT_NAMES = (*PATH_NAMES, "text", "sentence", "input")
 LABEL_NAMES = ("label", "class", "category", "target", "labels", "intent")
 
 
@@ -35,14 +38,20 @@ def from_csv(
         DataError: the table is missing, empty or not UTF-8, lacks a column, or names missing files.
     """
     file = Path(path).expanduser()
-    lines = _text(file).splitlines(keepends=True)
+    # Lines end where RFC 4180 says, not at the other separators of Unicode, which may stand inside a field.
+    lines = io.StringIO(_text(file), newline="")
+    reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
+    rows = []
     try:
-        rows = list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True))
+        for row in reader:
+            if None in row or None in row.values():
+                raise DataError(f"Line {reader.line_num} of {file} has another number of fields than the header has.")
+            rows.append(row)
     except csv.Error as error:
-        raise DataError(f"{file} is not a well-formed table: {error}.") from error
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise DataError(f"Row {number} of {file} has another number of fields than the header has.")
+        raise DataError(f"{file} is not a well-formed table at line {reader.line_num}: {error}.") from error
+    twice = [name for name, count in collections.Counter(reader.fieldnames or ()).items() if count > 1]
+    if twice:
+        raise DataError(f"{file} has more than one column {listed(map(repr, twice))}; expected names that differ.")
     return _from_rows(file, rows, input_column, label_column, on_bad_file)
 
 
@@ -56,7 +65,7 @@ def from_jsonl(
     """Reads a file with one JSON object a line; as `from_csv` otherwise."""
     file = Path(path).expanduser()
     rows = []
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(_text(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -96,12 +105,20 @@ def _from_rows(
     for number, row in enumerate(rows, 1):
         if row.get(where) is None or row.get(what) in (None, ""):
             raise DataError(f"Example {number} of {file} lacks {where!r} or {what!r}.")
+        if isinstance(row[where], (list, dict)) or isinstance(row[what], (list, dict)):
+            raise DataError(f"Example {number} of {file} has a list or an object as {where!r} or {what!r}.")
     inputs = [str(row[where]) for row in rows]
     names = [str(row[what]) for row in rows]
     if len(set(names)) < 2:
         raise DataError(f"{file} holds the one class {names[0]!r} in {what!r}; expected at least two.")
-    if all(modality_of(value) for value in inputs):
+    others = [value for value in inputs if modality_of(value) is None]
+    if not others:
         return _of_files(file, inputs, names, on_bad_file)
+    if where.lower() in PATH_NAMES:
+        raise DataError(
+            f"{file} has {others[0]!r} in {where!r}, which has no ending of a picture, a sound or a .txt file. "
+            "If another column holds the examples, name it with --input-column."
+        )
     return Source.of("text", inputs, names, keys=[f"{file.name}:{i}" for i in range(1, len(rows) + 1)])
 
 
@@ -126,7 +143,4 @@ def _of_files(file: Path, inputs: list[str], names: list[str], on_bad_file: BadF
     missing = [f for f in files if not f.is_file()]
     if missing:
         raise DataError(f"{file} names {len(missing)} files that do not exist: {listed(missing, 3)}.")
-    source = checked_files(files, on_bad_file)
-    name_of = dict(zip(map(str, files), names, strict=True))
-    chosen = [name_of[key] for key in source.keys]
-    return Source.of(source.modality, source.raw, chosen, labels=None, keys=source.keys, skipped=source.skipped)
+    return source_of_files(files, on_bad_file, names)

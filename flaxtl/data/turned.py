@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,15 @@ from flaxtl.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class Turned(Sequence[np.ndarray]):
-    """Raw pictures read with a quarter turn; looks like the list of pictures it stands for."""
+class Turned:
+    """A picture turned by quarters, counter-clockwise, whenever it is read."""
 
     raw: Any
-    turns: tuple[int, ...]
-    place: tuple[int, ...]
+    quarters: int
 
-    def __len__(self) -> int:
-        return len(self.place)
-
-    def __getitem__(self, i: Any) -> Any:
-        return np.ascontiguousarray(np.rot90(decode(self.raw[self.place[i]]), self.turns[i]))
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Returns uint8 [h, w, c]; numpy's protocol, so that it decodes as any array."""
+        return np.asarray(np.rot90(decode(self.raw), self.quarters), dtype)
 
 
 def with_turned_classes(source: Source) -> Source:
@@ -39,11 +35,11 @@ def with_turned_classes(source: Source) -> Source:
     if source.modality != "image":
         raise DataError(f"Turned classes are for pictures; this data holds {source.modality}.")
     n, c = len(source), len(source.labels)
-    turns = np.repeat(np.arange(4), n)
+    turns = np.where(np.tile(source.targets, 4) < 0, 0, np.repeat(np.arange(4), n))
     suffix = ("", "@90", "@180", "@270")
     return dataclasses.replace(
         source,
-        raw=Turned(source.raw, tuple(turns.tolist()), tuple(np.tile(np.arange(n), 4).tolist())),
+        raw=[Turned(raw, quarters) for quarters in range(4) for raw in source.raw],
         targets=np.tile(source.targets, 4) + (turns * c).astype(np.int32),
         labels=tuple(name + s for s in suffix for name in source.labels),
         keys=tuple(key + s for s in suffix for key in source.keys),

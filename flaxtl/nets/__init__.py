@@ -24,6 +24,8 @@ FAMILIES = {
     "wav2vec2": "flaxtl.nets.wav2vec2",
     "ast": "flaxtl.nets.ast",
     "whisper": "flaxtl.nets.whisper",
+    "bert": "flaxtl.nets.bert",
+    "modernbert": "flaxtl.nets.modernbert",
 }
 
 

@@ -104,9 +104,7 @@ class KeywordTransformer(nn.Module):
         return self.blocks[int(segment.removeprefix("blocks_"))](x)
 
 
-VARIANTS = {
-    f"kwt{number}": Config(width=64 * number, heads=number, hidden=256 * number) for number in (1, 2, 3)
-}
+VARIANTS = {f"kwt{number}": Config(width=64 * number, heads=number, hidden=256 * number) for number in (1, 2, 3)}
 
 
 def variant(name: str) -> Config:

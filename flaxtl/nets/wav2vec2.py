@@ -3,8 +3,8 @@
 Baevski et al., "wav2vec 2.0", NeurIPS 2020 (section 2); Hsu et al., "HuBERT", 2021. The large models normalise layers
 where the base ones normalise groups (channels over time), and put the normalisation before each part of a block.
 
-A clip that is filled up with zeros gives what it gives alone: given a mask, statistics, attention and mean are taken over
-real frames only. Without a mask every sample is real.
+A clip that is filled up with zeros gives what it gives alone: given a mask, statistics, attention and mean are taken
+over real frames only. Without a mask every sample is real.
 """
 
 from __future__ import annotations

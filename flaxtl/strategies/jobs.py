@@ -154,6 +154,10 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
     return run_pretrain(_resolved(base, {**settings, **named}), data, test)
 
 
+# What of the settings the card of a pretrained model keeps; with them its command makes the model again.
+_RECORDED = ("turned_classes", "network", "training", "optimizer", "augment")
+
+
 def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a pretraining job from resolved settings; see `pretrain`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
@@ -169,11 +173,13 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
     train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
     held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
     origin = {
-        "data": str(config.data),
+        "data": Path(config.data).name,
         "licence": config.licence,
         "examples": len(train),
         "classes": len(train.labels),
         "seed": config.run.seed,
+        "command": f"flaxtl pretrain {Path(config.data).name} --config config.yaml",
+        "settings": {k: v for k, v in configs.to_dict(config).items() if k in _RECORDED},
     }
     start, work = _fresh_model(card, tuple(train.labels)), Work(train, validation)
     return _run(config, "pretrain", start, pretraining(config), work, held_out, {"pretrained": origin}, shown)

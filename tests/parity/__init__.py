@@ -19,8 +19,8 @@ class Case:
         name: of the fixture; "tiny" cases are recorded, "full" ones only compared live.
         build: code that the reference side evaluates to the torch module, with `timm`, `transformers`, `torch`, `nn` in
             scope; a timm model is made by `timm.create_model(...)`, a transformers one by `Class(Config(...))`.
-        inputs: the module's inputs by name: ("normal", shape) | ("tokens", shape, vocabulary) | ("mask", shape).
-            Images are given NHWC and turned for torch.
+        inputs: the module's inputs by name: ("normal", shape) | ("tokens", shape, vocabulary) | ("mask", shape) |
+            ("types", shape) | ("padded", shape, vocabulary, padding). Images are given NHWC and turned for torch.
         network_input: (module inputs, all NumPy, images NHWC) → what our network takes.
         outputs: {"logits": …, "features": …}, as code with `y` (the module's output), `hooks` (outputs of
             the modules below) and `model` in scope.

@@ -1,4 +1,4 @@
-"""Residual networks: timm's, with the D variant, and the CIFAR form."""
+"""Residual networks: timm's, with the D variant, and the CIFAR form with option A shortcuts."""
 
 from parity import Case
 
@@ -18,6 +18,12 @@ def _full(name: str) -> Case:
     return Case(f"{name}_full", f"timm.create_model('{name}')", size, OUTPUTS, config=CONFIG, full=True)
 
 
+def _cifar() -> Case:
+    build = "__import__('parity.cifar_resnet', fromlist=['network']).network(torch, (8, 16, 32), 5)"
+    blocks = {f"module.layer{i + 1}.0": f"blocks_{i}" for i in range(3)}
+    return Case("resnet_cifar", build, {"x": ("normal", (2, 33, 30, 3))}, {"logits": "y"}, blocks)
+
+
 CASES = [
     _tiny("resnet_basic", "block=timm.models.resnet.BasicBlock"),
     _tiny("resnet_bottleneck", "block=timm.models.resnet.Bottleneck"),
@@ -25,5 +31,7 @@ CASES = [
         "resnet_d",
         "block=timm.models.resnet.Bottleneck, stem_type='deep', stem_width=8, avg_down=True",
     ),
-    *(_full(n) for n in ("resnet18", "resnet50", "resnet50d", "resnet152")),
+    _cifar(),
+    *(_full(n) for n in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
+    *(_full(n) for n in ("resnet18d", "resnet26d", "resnet50d", "resnet101d")),
 ]

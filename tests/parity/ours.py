@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxtl.convert.converting import Conversion, plan_conversion
 from flaxtl.convert.weights import Tensor, Weights
+from flaxtl.model import Model
 from parity import Case, values
 
 
@@ -24,9 +25,8 @@ def weights_of(tensors: list[list[Any]], config: dict[str, Any]) -> Weights:
     return Weights({n: tensor(n, s, d) for n, s, d in tensors}, config)
 
 
-def compare(case: Case, conversion: Conversion, wanted: dict[str, np.ndarray]) -> dict[str, float]:
+def compare(case: Case, model: Model, wanted: dict[str, np.ndarray]) -> dict[str, float]:
     """Returns the relative error of each recorded output: the largest difference over the largest value."""
-    model = conversion.read()
     network = model.network
     given = {k: values.inputs(f"{case.name} {k}", v) for k, v in case.inputs.items()}
     x = eval(case.network_input, {"inputs": given, "np": np})

@@ -24,12 +24,23 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def inputs(name: str, kind: tuple) -> np.ndarray:
-    """Returns an input of a case: ("normal", shape), ("tokens", shape, vocabulary) or ("mask", shape)."""
+    """Returns an input of a case.
+
+    Args:
+        name: what the draw is seeded by.
+        kind: ("normal", shape), ("tokens", shape, vocabulary), ("mask", shape), ("types", shape), or ("padded", shape,
+            vocabulary, padding's token): tokens where the mask is 1.
+    """
     rng = np.random.default_rng(zlib.crc32(f"input of {name}".encode()))
     if kind[0] == "normal":
         return rng.standard_normal(kind[1], dtype=np.float32)
     if kind[0] == "tokens":
         return rng.integers(3, kind[2], kind[1]).astype(np.int32)
+    if kind[0] == "types":
+        return (np.arange(kind[1][1])[None] >= 2 + np.arange(kind[1][0])[:, None]).astype(np.int32)
+    if kind[0] == "padded":
+        real = inputs(name, ("mask", kind[1]))
+        return np.where(real > 0, inputs(name, ("tokens", *kind[1:3])), kind[3]).astype(np.int32)
     length = kind[1][1]
     real = np.maximum(length - 3 * np.arange(kind[1][0]), 1)  # each row a little shorter than the one before
     return (np.arange(length)[None] < real[:, None]).astype(np.int32)

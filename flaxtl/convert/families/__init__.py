@@ -15,7 +15,19 @@ from flaxtl.card import Input, NetworkSpec, Task
 from flaxtl.convert.mapping import Rule
 from flaxtl.convert.weights import Weights
 
-MODULES = ("resnet", "mobilenet", "convnext", "vit", "yamnet", "keyword_transformer", "wav2vec2", "ast", "whisper")
+MODULES = (
+    "resnet",
+    "mobilenet",
+    "convnext",
+    "vit",
+    "yamnet",
+    "keyword_transformer",
+    "wav2vec2",
+    "ast",
+    "whisper",
+    "bert",
+    "modernbert",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flaxtl.card import Audio, NetworkSpec
+from flaxtl.card import Audio, NetworkSpec, Task
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.transformers_audio import attention, head, labels
 from flaxtl.convert.mapping import Rule, conv, layer_norm, linear
@@ -41,7 +41,7 @@ def recognise(weights: Weights) -> Recognised | None:
     )
     names = labels(weights, outputs)
     # AudioSet, on which the published classifier of 527 outputs was trained, lets several labels be true at once.
-    task = "multilabel" if outputs == 527 else "classification"
+    task: Task = "multilabel" if outputs == 527 else "classification"
     spec = NetworkSpec("ast", dataclasses.asdict(config))
     return Recognised(spec, _audio(config, weights.preprocessor), outputs, names, task)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
+from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.timm_config import timm_image
 from flaxtl.convert.mapping import Rule, batch_norm, conv, linear
 from flaxtl.convert.weights import Weights, count_numbered
@@ -25,7 +26,8 @@ def recognise(weights: Weights) -> Recognised | None:
     cifar = config.stem == "cifar"
     head = weights.shape("linear.weight") or weights.shape("fc.weight")
     spec = NetworkSpec("resnet", dataclasses.asdict(config))
-    return Recognised(spec, CIFAR if cifar else timm_image(weights), head[0] if head else 0)
+    outputs = head[0] if head else 0
+    return Recognised(spec, CIFAR if cifar else timm_image(weights), outputs, labels_of(weights, outputs))
 
 
 def _config(weights: Weights) -> Config:

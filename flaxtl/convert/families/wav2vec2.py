@@ -10,7 +10,7 @@ from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.transformers_audio import attention, head, labels, refuse_if
 from flaxtl.convert.mapping import CONV1D, Rule, conv, ignored, layer_norm, linear
 from flaxtl.convert.weights import Weights
-from flaxtl.nets.wav2vec2 import VARIANTS, Config
+from flaxtl.nets.wav2vec2 import Config
 
 TYPES = ("wav2vec2", "hubert")
 # The source has no window: it takes clips of any length. Five seconds hold a sentence, and padding costs no accuracy.
@@ -68,9 +68,7 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
         table += layer_norm(f"{model}feature_projection.layer_norm", f"{stem}/norm")
     table += linear(f"{model}feature_projection.projection", f"{stem}/projection")
     table += _position(f"{encoder}.pos_conv_embed.conv", f"{stem}/position", weights)
-    table += layer_norm(
-        f"{encoder}.layer_norm", "backbone/pool/norm" if config.pre_norm else f"{stem}/position_norm"
-    )
+    table += layer_norm(f"{encoder}.layer_norm", "backbone/pool/norm" if config.pre_norm else f"{stem}/position_norm")
     table += _block(f"{encoder}.layers.{{i}}", "backbone/blocks_{i}")
     if config.weighted_sum:
         table += [Rule("layer_weights", "backbone/pool/mixture")]
@@ -96,7 +94,9 @@ def _convolutions(config: Config, source: str, stem: str) -> list[Rule]:
 def _position(source: str, target: str, weights: Weights) -> list[Rule]:
     """Weight normalisation's two parts, by their names since torch 2.1 or before."""
     new = f"{source}.parametrizations.weight.original0" in weights
-    g, v = ("parametrizations.weight.original0", "parametrizations.weight.original1") if new else ("weight_g", "weight_v")
+    g, v = (
+        ("parametrizations.weight.original0", "parametrizations.weight.original1") if new else ("weight_g", "weight_v")
+    )
     return [
         Rule(f"{source}.{g}", f"{target}/magnitude", CONV1D),
         Rule(f"{source}.{v}", f"{target}/direction", CONV1D),

@@ -67,9 +67,7 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
         *conv(f"{encoder}.conv1", "backbone/stem/conv1", bias=True, operation=CONV1D),
         *conv(f"{encoder}.conv2", "backbone/stem/conv2", bias=True, operation=CONV1D),
         Rule(f"{encoder}.embed_positions.weight", "backbone/stem/position"),
-        Rule(
-            tuple(f"{block}.self_attn.{p}_proj.weight" for p in "qkv"), f"{ours}/attention/qkv/kernel", CONCAT_LINEAR
-        ),
+        Rule(tuple(f"{block}.self_attn.{p}_proj.weight" for p in "qkv"), f"{ours}/attention/qkv/kernel", CONCAT_LINEAR),
         Rule(tuple(f"{block}.self_attn.{p}_proj.bias" for p in "qv"), f"{ours}/attention/qkv/bias", ZERO_KEY_BIAS),
         *linear(f"{block}.self_attn.out_proj", f"{ours}/attention/out"),
         *layer_norm(f"{block}.self_attn_layer_norm", f"{ours}/norm1"),

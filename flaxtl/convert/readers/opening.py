@@ -44,7 +44,7 @@ def read_weights(path: str | Path) -> Weights:
     notes: tuple[str, ...] = ()
     if place.is_dir():
         if _is_orbax(place):
-            return _with_neighbours(place, place, *arrays.read_orbax(place), ())
+            return _with_neighbours(place, place, *arrays.read_orbax(place), [])
         place, notes = _inside(place)
     index = _index_of(place)
     if index is not None and index != place:
@@ -68,8 +68,9 @@ def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
             )
         if found:
             return found[0], (f"Of {folder.name} the file {found[0].name} was read.",)
+    there = listed(sorted(f.name for f in folder.iterdir()))
     raise CheckpointError(
-        f"{folder} holds no weights that flaxtl reads; it holds {listed(sorted(f.name for f in folder.iterdir())) or 'nothing'}. "
+        f"{folder} holds no weights that flaxtl reads, but {there or 'nothing at all'}. "
         f"Expected a file such as {listed(PATTERNS, 4)}."
     )
 
@@ -151,7 +152,7 @@ _FOREIGN = {
     b"<!doctype": "is a web page and not a file of weights. Download from the address of the file itself.",
     b"<html": "is a web page and not a file of weights. Download from the address of the file itself.",
     b"GGUF": f"is a GGUF file of quantised weights, which flaxtl does not read. {_ANOTHER}",
-    b"\x93NUMPY": "is a single array or a pickled object without names. Save named arrays: numpy.savez(path, **arrays).",
+    b"\x93NUMPY": "holds one array or pickled object without names. Save named arrays: numpy.savez(path, **arrays).",
 }
 
 

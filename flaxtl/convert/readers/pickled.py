@@ -7,7 +7,6 @@ one of the few below, or the file is refused by that name before anything after 
 from __future__ import annotations
 
 import dataclasses
-import io
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +59,23 @@ BYTES = np.dtype("u1")
 # Modules whose functions no file of weights has a use for.
 _DANGEROUS = (
     *("os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "runpy", "pty"),
-    *("importlib", "ctypes", "pickle", "code", "webbrowser", "http", "urllib", "asyncio", "multiprocessing", "commands"),
+    *(
+        "importlib",
+        "ctypes",
+        "pickle",
+        "code",
+        "webbrowser",
+        "http",
+        "urllib",
+        "asyncio",
+        "multiprocessing",
+        "commands",
+    ),
+)
+_HOSTILE = ". It may have been made to run commands on your machine; nothing of it was run. Do not open it elsewhere."
+_TENSORS_ALONE = (
+    "; nothing of it was run. Save the tensors alone, as safetensors or in PyTorch with "
+    "torch.save(model.state_dict(), 'weights.pth')."
 )
 _MARK = object()
 _KEYS = (str, int, float, bytes, type(None))
@@ -81,6 +96,13 @@ class Storage:
     dtype: np.dtype[Any]
     count: int
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = (self.count, self.offset)
+        if not isinstance(self.dtype, np.dtype) or not isinstance(self.key, str):
+            raise ValueError("a storage is not described as PyTorch does")
+        if not all(type(n) is int and 0 <= n < 2**60 for n in sizes):
+            raise ValueError("a storage has an impossible size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +136,8 @@ class StridedTensor:
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
 
-class Ordered(dict):  # type: ignore[type-arg]
-    """What an OrderedDict of the file becomes; attributes that it had, such as a state dict's _metadata, are dropped."""
+class Ordered(dict):
+    """What an OrderedDict of the file becomes; attributes that it had, such as _metadata, are dropped."""
 
     __slots__ = ()
 
@@ -124,7 +146,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Str
     return StridedTensor(storage, storage.dtype, offset, shape, strides)
 
 
-def _typed_tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> Any:
+def _typed_tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Any:
     return StridedTensor(storage, np.dtype(dtype), offset, shape, strides)
 
 
@@ -195,8 +219,10 @@ class _Machine:
                 self.stack.append(argument)
             elif name == "STOP":
                 return self.stack.pop()
+            elif name in _KNOWN:
+                getattr(self, f"do_{name.lower()}")(argument)
             else:
-                getattr(self, f"do_{name.lower()}", self.unknown)(argument) if name in _KNOWN else self.unknown(name)
+                self.unknown(name)
         raise ValueError("it has no end")
 
     def unknown(self, name: Any) -> None:
@@ -211,6 +237,11 @@ class _Machine:
                 del self.stack[place:]
                 return found
         raise ValueError("a mark is missing")
+
+    def do_proto(self, _: Any) -> None:
+        """The versions differ only in their instructions."""
+
+    do_frame = do_proto
 
     # Containers.
     def do_mark(self, _: Any) -> None:
@@ -333,8 +364,6 @@ class _Machine:
                 f"({str(told)[:60]!r})."
             )
         _, dtype, key, _, count, *view = told
-        if not isinstance(dtype, np.dtype) or not isinstance(key, str) or type(count) is not int or count < 0:
-            raise ValueError("a storage is not described as PyTorch does")
         if view and view[0] is not None:
             _, offset, count = view[0]
             return Storage(key, dtype, count, offset)
@@ -356,9 +385,12 @@ class _Machine:
         hostile = module.split(".")[0] in _DANGEROUS
         raise CheckpointError(
             f"{self.path} is refused: its pickle names {full}, and a file of tensors needs no such thing"
-            + (". It may have been made to run commands on your machine; do not open it with other programs."
-               if hostile else "; nothing of it was run. Save the tensors alone: "
-               "torch.save(model.state_dict(), 'weights.pth') in PyTorch, or as safetensors.")
+            + (
+                ". It may have been made to run commands on your machine; do not open it with other programs."
+                if hostile
+                else "; nothing of it was run. Save the tensors alone: "
+                "torch.save(model.state_dict(), 'weights.pth') in PyTorch, or as safetensors."
+            )
         )
 
 
@@ -372,8 +404,11 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": list,
 }
 _LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
-    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8".split()
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    )
 )
 _KNOWN = frozenset(n.removeprefix("do_").upper() for n in vars(_Machine) if n.startswith("do_"))
 

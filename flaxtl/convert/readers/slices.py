@@ -30,7 +30,7 @@ def read_slice(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[
     flat = np.empty(math.prod(shape), dtype)
     with open(path, "rb") as file:
         file.seek(offset)
-        count = file.readinto(memoryview(flat.view(np.uint8)))
+        count = file.readinto(flat.view(np.uint8).data)
     if count != flat.nbytes:
         raise CheckpointError(
             f"{path} ended {flat.nbytes - count:,} bytes too early: it was cut off or changed while it was read. "

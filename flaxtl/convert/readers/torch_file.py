@@ -156,7 +156,9 @@ def _read_legacy(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     return {n: _legacy_tensor(path, t, places, order) for n, t in found.items()}, notes
 
 
-def _legacy_places(path: Path, file: Any, keys: Any, sizes: Mapping[str, int], order: Any) -> dict[str, tuple[int, int]]:
+def _legacy_places(
+    path: Path, file: Any, keys: Any, sizes: Mapping[str, int], order: Any
+) -> dict[str, tuple[int, int]]:
     """Returns where each storage's numbers begin, and how many there are; they follow in the order of `keys`."""
     places: dict[str, tuple[int, int]] = {}
     length = path.stat().st_size
@@ -208,15 +210,19 @@ def unwrapped(value: Any, path: Path, depth: int = 4) -> tuple[dict[str, Strided
         if not isinstance(value, dict):
             break
         own = {str(k): v for k, v in value.items() if isinstance(v, StridedTensor)}
-        inside = [k for k, v in value.items() if isinstance(v, dict) and any(isinstance(t, (StridedTensor, dict)) for t in v.values())]
+        inside = [
+            k
+            for k, v in value.items()
+            if isinstance(v, dict) and any(isinstance(t, (StridedTensor, dict)) for t in v.values())
+        ]
         named = next((w for w in WRAPPERS if w in inside), None)
         if own and (named is None or len(own) > 3):
             return own, tuple(notes)
         chosen = named if named is not None else inside[0] if len(inside) == 1 else None
         if chosen is None and inside:
             raise CheckpointError(
-                f"{path} holds several dictionaries of tensors, {listed(map(repr, inside))}, and flaxtl cannot tell which is the network. "
-                "Save the one that is meant alone."
+                f"{path} holds several dictionaries of tensors, {listed(map(repr, inside))}, and nothing says which is "
+                "the network. Save the one that is meant alone."
             )
         if chosen is None:
             break
