@@ -24,6 +24,10 @@ Statistics = Literal["stored", "batch"]
 BadFile = Literal["error", "skip"]
 
 
+# The learning rate of a network that is trained from scratch.
+FRESH_RATE = {"adamw": 1e-3, "sgd": 1e-2}
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """What updates the trained parameters."""
@@ -31,9 +35,11 @@ class Optimizer:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum."""
     learning_rate: float | None = None
-    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD."""
-    head_rate: float = 1.0
-    """What the head's learning rate is multiplied by."""
+    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD, and from pretrained weights a fifth (full)
+    or three tenths (lpft) of that."""
+    head_rate: float | None = None
+    """What the head's learning rate is multiplied by; by default 10 where a new head meets pretrained weights (full),
+    else 1."""
     weight_decay: float = 1e-4
     """Per step, times the learning rate; on kernels only, never on biases or scales."""
     momentum: float = 0.9
@@ -226,6 +232,22 @@ class PredictConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    """Turn published weights into a model, or a converted model back into safetensors."""
+
+    source: Positional[str] = ""
+    """A file or folder of published weights, hf:owner/name@revision, or a URL; for the way back, a model directory."""
+    out: Positional[str] = ""
+    """The model directory to write; for the way back, a file that ends in .safetensors."""
+    explain: bool = False
+    """Print which tensor becomes which leaf, and how; without OUT nothing is written."""
+    overwrite: bool = False
+    """Replace what is at OUT."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
 class InspectConfig:
     """Show what a checkpoint holds, without reading its arrays."""
 
@@ -258,6 +280,7 @@ COMMANDS: dict[str, type] = {
     "pretrain": PretrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "convert": ConvertConfig,
     "inspect": InspectConfig,
     "demo": DemoConfig,
 }

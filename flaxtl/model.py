@@ -134,7 +134,9 @@ class Model:
             real = batch["weight"] > 0
             found.append(np.asarray(run(variables, batch["inputs"]))[real])
             index.append(batch["example_index"][real])
-        return np.concatenate(found), np.concatenate(index)
+        values, numbers = np.concatenate(found), np.concatenate(index)
+        order = np.argsort(numbers, kind="stable")  # texts come by length
+        return values[order], numbers[order]
 
     def source(self, data: Any) -> Source:
         """Returns data as a Source of the card's modality.
@@ -169,6 +171,8 @@ class Model:
             return values
         if self.card.head.task == "classification":
             return np.log(np.maximum(mean_by_example(_softmax(values), index), 1e-30))
+        if self.card.head.task == "multilabel":
+            return _logit(mean_by_example(_sigmoid(values), index))
         return mean_by_example(values, index)
 
     def predict(self, data: Any, *, batch_size: int = BATCH) -> Predictions:
@@ -289,3 +293,15 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     from scipy.special import softmax
 
     return softmax(logits, axis=-1)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import expit
+
+    return expit(logits.astype(np.float64))
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    from scipy.special import logit
+
+    return logit(np.clip(probabilities, 1e-30, 1.0 - 1e-16)).astype(np.float32)

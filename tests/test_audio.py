@@ -9,10 +9,15 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
-from flaxtl.card import Audio
+from flaxtl import nets
+from flaxtl.card import Audio, Card, Head, NetworkSpec
+from flaxtl.data import Loader, from_arrays, from_folder
 from flaxtl.data.audio import AudioPreprocess, Clip, decode, mono, resample, window_starts
-from flaxtl.errors import DataError
+from flaxtl.data.rows import stack
+from flaxtl.errors import CardError, DataError
+from flaxtl.model import Model
 
 SPEC = Audio(16000, window=1.0, hop=0.5)
 
@@ -159,3 +164,55 @@ def test_mixing_and_resampling_keep_what_needs_nothing():
     wave = tone(0.1)
     assert resample(wave, 16000, 16000) is wave
     np.testing.assert_array_equal(mono(wave[:, None]), wave)
+
+
+def test_batches_of_short_clips_are_cut_where_the_network_knows_what_is_real():
+    pre = AudioPreprocess.of(Audio(16000, settings={"mask": True, "normalise": True}))
+    assert pre.lengths == (1000, 2000, 4000, 8000, 16000)
+    source = from_arrays(np.stack([tone(0.1), tone(0.1, hertz=90.0)]), modality="audio")
+    [batch] = Loader(source, pre, 2, train=False).iterate()
+    assert batch["inputs"]["waveform"].shape == (2, 2000)
+    made = pre.device(batch["inputs"])
+    whole = pre.device(stack([pre.rows(clip)[0] for clip in source.raw]))
+    assert np.asarray(made["mask"]).sum(axis=1).tolist() == [1600, 1600]
+    np.testing.assert_allclose(made["x"], whole["x"][:, :2000], atol=1e-5)
+    assert AudioPreprocess.of(SPEC).lengths == ()
+
+
+def test_a_model_takes_clips_in_memory_and_files_and_averages_their_windows(tmp_path):
+    spec = NetworkSpec("yamnet", {"stem_width": 4, "widths": (4,), "strides": (1,)})
+    card = Card(Audio(16000, 0.1, 0.1, front_end="log_mel", settings={"bands": 8}), spec, (Head(labels=("a", "b")),))
+    network = nets.build(spec, 2)
+    model = Model(network, {}, card)
+    model = model.with_variables(network.init(0, np.zeros(model.sample().shape, np.float32)))
+    soundfile.write(tmp_path / "a.wav", tone(0.25), 16000, subtype="FLOAT")
+    from_memory = model.features([tone(0.25), Clip(tone(0.05, 8000), 8000)])
+    assert from_memory.shape == (2, 4)
+    np.testing.assert_allclose(model.features(tmp_path / "a.wav")[0], from_memory[0], rtol=1e-5)
+    with pytest.raises(CardError, match=r"sound.*plain numbers|plain numbers.*sound"):
+        model.predict(from_arrays(np.zeros((2, 100), np.float32), modality="array"))
+    with pytest.raises(DataError, match="looks like one clip"):
+        model.predict(tone(0.25))
+
+
+def test_a_folder_with_a_damaged_clip_names_it_before_anything_is_trained(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "1.wav", tone(0.1), 16000)
+    (tmp_path / "dog" / "2.wav").write_bytes(b"RIFF")
+    with pytest.raises(DataError, match=r"2\.wav cannot be decoded"):
+        from_folder(tmp_path)
+    source = from_folder(tmp_path, on_bad_file="skip")
+    assert (source.modality, len(source), len(source.skipped)) == ("audio", 2, 1)
+
+
+def test_the_windows_of_a_clip_are_averaged_as_probabilities_where_several_labels_may_be_true():
+    spec = NetworkSpec("yamnet", {"stem_width": 4, "widths": (4,), "strides": (1,)})
+    head = Head(labels=("a", "b"), task="multilabel")
+    card = Card(Audio(16000, 0.1, 0.1, front_end="log_mel", settings={"bands": 8}), spec, (head,))
+    model = Model(nets.build(spec, 2), {}, card)
+    variables = model.network.init(0, np.zeros(model.sample().shape, np.float32))
+    variables["params"]["head"]["kernel"] = np.full((4, 2), 3.0, np.float32)
+    model = model.with_variables(variables)
+    rows, _ = model.outputs([tone(0.2)])
+    np.testing.assert_allclose(model.predict([tone(0.2)]).values[0], expit(rows).mean(axis=0), rtol=1e-5)

@@ -72,6 +72,7 @@ def test_the_unlabelled_are_never_drawn():
 # Hold-outs
 
 
+@settings(deadline=None, max_examples=50)
 @given(TARGETS, st.floats(0, 1), st.integers(0, 3))
 def test_a_hold_out_is_a_share_of_each_class_and_leaves_some(targets, fraction, seed):
     kept, held = stratified_split(targets, fraction, seed)
@@ -94,6 +95,7 @@ def test_the_seed_draws_the_hold_out():
     assert draws[0] == draws[1] != draws[2]
 
 
+@settings(deadline=None, max_examples=50)
 @given(grouped(), st.floats(0, 1), st.integers(0, 3))
 def test_a_hold_out_divides_no_group_and_keeps_every_class(drawn, fraction, seed):
     targets, groups = drawn
@@ -120,7 +122,7 @@ def test_a_share_that_is_none(fraction):
 # Folds
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(TARGETS, st.integers(2, 6), st.integers(1, 2), st.integers(0, 3))
 def test_folds_test_each_example_of_a_repeat_once_and_train_on_every_class(targets, k, repeats, seed):
     found = folds(targets, k, repeats, seed)
@@ -134,6 +136,7 @@ def test_folds_test_each_example_of_a_repeat_once_and_train_on_every_class(targe
     assert np.array_equal(tested, np.where(sizes > 1, repeats, 0))
 
 
+@settings(deadline=None, max_examples=50)
 @given(grouped(), st.integers(2, 5), st.integers(0, 3))
 def test_folds_divide_no_group_and_train_on_every_class(drawn, k, seed):
     targets, groups = drawn

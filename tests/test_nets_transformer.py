@@ -13,7 +13,7 @@ def _drawn(*shape, seed=0):
 
 
 def _plain_attention(q, k, v, bias=0.0):
-    scores = np.einsum("bhld,bhsd->bhls", q, k) / np.sqrt(q.shape[-1]) + bias
+    scores = jnp.einsum("bhld,bhsd->bhls", q, k) / np.sqrt(q.shape[-1]) + bias
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     return jnp.einsum("bhls,bhsd->bhld", weights / weights.sum(-1, keepdims=True), v)
 

@@ -5,7 +5,7 @@ from flaxtl.checkpoint.files import new_directory
 from flaxtl.checkpoint.planning import Entry, Plan, plan
 from flaxtl.checkpoint.restoring import Report, restore
 from flaxtl.checkpoint.run import RunCheckpoints
-from flaxtl.checkpoint.store import Description, describe, load, save
+from flaxtl.checkpoint.store import Description, describe, load, save, save_lazily
 
 __all__ = [
     "Description",
@@ -20,4 +20,5 @@ __all__ = [
     "plan",
     "restore",
     "save",
+    "save_lazily",
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -20,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from flaxtl import paths
 from flaxtl.checkpoint.files import NotWrittenError, set_aside
-from flaxtl.errors import CheckpointError, listed
+from flaxtl.errors import CheckpointError, FlaxtlError, listed
 
 Keys = tuple[str, ...]
 ITEM = "state"
@@ -164,6 +167,87 @@ def write(directory: Path, arrays: Mapping[Keys, np.ndarray], custom: Mapping[st
             checkpointer.save(directory, args=_arguments(arrays), custom_metadata=dict(custom))
     except _FAILURES as error:
         raise NotWrittenError(directory, _first_line(error)) from error
+
+
+# Leaves that are written one by one are cut into chunks, and files begun anew, at these sizes in bytes: tensorstore
+# holds what is not in a file yet in memory.
+_CHUNK = 8 << 20
+_FILE = 32 << 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lazy:
+    """A leaf that is made when it is written, and forgotten then.
+
+    Attributes:
+        shape: of the array.
+        dtype: of the array.
+        make: returns the array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    make: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes."""
+        return self.size * self.dtype.itemsize
+
+
+class _LazyHandler(ocp.type_handlers.NumpyHandler):
+    """Writes lazy leaves as NumPy arrays; those in memory are together no larger than the largest one.
+
+    Args:
+        done: called when all leaves have been made.
+    """
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+        self._done = done
+
+    async def serialize(self, values: Any, infos: Any, args: Any = None) -> Any:
+        most, writing = max(v.nbytes for v in values), collections.deque[tuple[int, Any]]()
+        arguments = [ocp.SaveArgs(chunk_byte_size=_CHUNK)]
+        for value, info in zip(values, infos, strict=True):
+            while writing and sum(n for n, _ in writing) + value.nbytes > most:
+                writing.popleft()[1].result()
+            started = await super().serialize([value.make()], [info], arguments)
+            writing += [(value.nbytes, future) for future in started]
+        for _, future in writing:
+            future.result()
+        self._done()
+        return []
+
+
+def write_lazily(directory: Path, leaves: Mapping[Keys, Lazy], custom: Callable[[], Mapping[str, Any]]) -> None:
+    """Writes leaves as `write` does, each made only when its turn comes.
+
+    Args:
+        directory: does not exist yet.
+        leaves: by keys.
+        custom: returns the metadata; called when all leaves have been made, so that it can hold their checksums.
+    """
+    told: dict[str, Any] = {}
+    registry = ocp.type_handlers.create_type_handler_registry((Lazy, _LazyHandler(lambda: told.update(custom()))))
+    try:
+        with _quiet():
+            inner = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+            handler = ocp.CompositeCheckpointHandler(**{ITEM: inner})
+            tree = ocp.args.PyTreeSave(paths.unflatten(leaves), ocdbt_target_data_file_size=_FILE)
+            with ocp.Checkpointer(handler) as checkpointer:
+                checkpointer.save(directory, args=ocp.args.Composite(**{ITEM: tree}), custom_metadata=told)
+    except FlaxtlError:  # of a leaf that could not be made
+        raise
+    except _FAILURES as error:
+        raise NotWrittenError(directory, _first_line(error)) from error
+    if custom_metadata(directory / ITEM) != told:
+        raise NotWrittenError(directory, "this version of Orbax keeps the metadata before it has the arrays")
 
 
 def _arguments(arrays: Mapping[Keys, np.ndarray]) -> Any:

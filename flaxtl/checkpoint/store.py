@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from flaxtl import paths
 from flaxtl.checkpoint import orbax_io
@@ -102,11 +104,64 @@ def save(
     arrays, record = pack(tree, "tree", metadata or {})
     custom = record.to_custom()
     with new_directory(Path(directory), overwrite=overwrite) as folder:
-        whole = folder / "whole"
-        orbax_io.write(whole, arrays, custom)
-        for part in list(whole.iterdir()):
-            os.rename(part, folder / part.name)
-        whole.rmdir()
+        _write_into(folder, lambda whole: orbax_io.write(whole, arrays, custom))
+
+
+def save_lazily(
+    directory: str | Path,
+    structs: Mapping[Leaf, jax.ShapeDtypeStruct],
+    make: Callable[[Leaf], np.ndarray],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes leaves as `save` does, each made when its turn comes: memory holds about twice the largest one.
+
+    Args:
+        directory: the place.
+        structs: shape and dtype by place; at least one has numbers in it.
+        make: place → array of that shape and dtype; called once each.
+        metadata: plain data to keep with it.
+        overwrite: whether an earlier checkpoint may be replaced.
+
+    Raises:
+        CheckpointError: the place is taken, writing failed, or what `make` raised.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> place = Path(tempfile.mkdtemp()) / 'numbers'
+        >>> save_lazily(place, {Leaf('params', ('w',)): jax.ShapeDtypeStruct((2,), 'float32')},
+        ...             lambda leaf: np.ones(2, np.float32))
+        >>> load(place)
+        {'params': {'w': array([1., 1.], dtype=float32)}}
+    """
+    record = Record("tree", dict(metadata or {}))
+
+    def made(leaf: Leaf) -> np.ndarray:
+        array = make(leaf)
+        record.sha256[paths.join((leaf.collection, *leaf.keys))] = digest(array)
+        return array
+
+    lazy: dict[Keys, orbax_io.Lazy] = {}
+    for leaf, struct in structs.items():
+        keys = (leaf.collection, *leaf.keys)
+        if nbytes(struct):
+            lazy[keys] = orbax_io.Lazy(struct.shape, np.dtype(struct.dtype), functools.partial(made, leaf))
+        else:
+            record.empty[paths.join(keys)] = (struct.shape, np.dtype(struct.dtype).name)
+            made(leaf)
+    with new_directory(Path(directory), overwrite=overwrite) as folder:
+        _write_into(folder, lambda whole: orbax_io.write_lazily(whole, lazy, record.to_custom))
+
+
+def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
+    """Has Orbax, which wants to make its directory itself, write what a directory shall hold."""
+    whole = folder / "whole"
+    write(whole)
+    for part in list(whole.iterdir()):
+        os.rename(part, folder / part.name)
+    whole.rmdir()
 
 
 def describe(directory: str | Path) -> Description:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from flaxtl.config import (
+    ConvertConfig,
     DemoConfig,
     EvaluateConfig,
     FinetuneConfig,
@@ -75,6 +76,15 @@ def predict(config: PredictConfig) -> int:
     form = {"text": predictions.to_text, "csv": predictions.to_csv, "json": predictions.to_json}
     print(form[config.format](), end="")
     return 0
+
+
+def convert(config: ConvertConfig) -> int:
+    """Runs `flaxtl convert`."""
+    from flaxtl.cli.convert import conversion
+
+    _need(config.source, "The source", "flaxtl convert hf:timm/resnet18.a1_in1k models/resnet18")
+    _need(config.out or config.explain, "The place to write to", "flaxtl convert weights.safetensors models/mine")
+    return _print(conversion(config), config.json)
 
 
 def inspect(config: InspectConfig) -> int:

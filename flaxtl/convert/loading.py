@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from importlib.metadata import version
 from pathlib import Path
 
-from flaxtl.errors import CheckpointError, did_you_mean, listed
-from flaxtl.model import Model
+from flaxtl.convert import hub
+from flaxtl.convert.converting import Conversion, plan_conversion
+from flaxtl.convert.readers.opening import PATTERNS, is_orbax
+from flaxtl.convert.readers.slices import sha256
+from flaxtl.convert.weights import Weights
+from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
+from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
 
 EMBEDDED = {"characters": Path(__file__).parent.parent / "demo" / "characters"}
 PREFIX = "flaxtl:"
+# What decides beside the tensors how a network is built, and is small enough to be looked at each time.
+_SETTINGS = (".json", ".txt", ".csv")
+_LARGEST_SETTINGS = 64 << 20
 
 
 def load(source: str | Path, *, network: Network | None = None) -> Model:
     """Loads a model.
 
+    Published weights are converted when they are loaded first; the result is kept in the cache
+    (``~/.cache/flaxtl``, or below ``XDG_CACHE_HOME``), and verified each time it is read from there.
+
     Args:
-        source: a directory that `Model.save` or a run wrote, or "flaxtl:characters", the small network
-            that is part of the package.
+        source: one of
+
+            - a directory that `Model.save` or a run wrote;
+            - "hf:owner/name" or "hf:owner/name@revision", published weights on the Hugging Face hub;
+            - a file of published weights (.safetensors, .pth, .bin, .npz, .h5, .msgpack) or a folder with one;
+            - a URL of fsspec, such as gs://bucket/model, of any of these;
+            - "flaxtl:characters", the small network that is part of the package.
         network: the network, if it is a user's own module.
 
     Raises:
-        CheckpointError: there is no such model, or it is damaged.
+        CheckpointError: there is no such model, it is damaged, or flaxtl does not know what it is.
 
     Example:
         >>> load('flaxtl:characters').card.input.modality
@@ -29,12 +48,84 @@ def load(source: str | Path, *, network: Network | None = None) -> Model:
     """
     name = str(source)
     if name.startswith(PREFIX):
-        short = name.removeprefix(PREFIX)
-        if short not in EMBEDDED:
-            near = did_you_mean(short, EMBEDDED) or f" Embedded models: {listed(EMBEDDED)}."
-            raise CheckpointError(f"flaxtl holds no embedded model {short!r}.{near}")
-        return Model.load(EMBEDDED[short])
-    folder = Path(source).expanduser()
-    if (folder / "model" / "card.json").exists() and not (folder / "card.json").exists():
-        folder = folder / "model"
-    return Model.load(folder, network=network)
+        return Model.load(embedded(name))
+    if name.startswith(hub.HUB):
+        return _converted(hub.open_weights(name))
+    if hub.is_url(name):
+        place = hub.copied(name)
+        if is_model(place):
+            return Model.load(model_folder(place), network=network)
+        return _converted(hub.open_weights(name))
+    place = Path(source).expanduser()
+    if place.is_dir():
+        folder = model_folder(place)
+        if network is None and not is_model(folder) and _holds_weights(folder):
+            return _converted(hub.open_weights(folder))
+        return Model.load(folder, network=network)
+    return _converted(hub.open_weights(place)) if place.is_file() else Model.load(place, network=network)
+
+
+def embedded(name: str) -> Path:
+    """Returns the directory of a model that is part of the package.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
+    short = name.removeprefix(PREFIX)
+    if short not in EMBEDDED:
+        near = did_you_mean(short, EMBEDDED) or f" Embedded models: {listed(EMBEDDED)}."
+        raise CheckpointError(f"flaxtl holds no embedded model {short!r}.{near}")
+    return EMBEDDED[short]
+
+
+def is_model(folder: Path) -> bool:
+    """Says whether a folder is a model of flaxtl's own."""
+    return (folder / "card.json").exists() or (folder / "model" / "card.json").exists()
+
+
+def model_folder(folder: Path) -> Path:
+    """Returns the model's own folder of a run directory, or the folder itself."""
+    return folder / "model" if not (folder / "card.json").exists() and is_model(folder) else folder
+
+
+def _holds_weights(folder: Path) -> bool:
+    if (folder / CHECKPOINT).is_dir():  # a model of flaxtl's that has lost its card
+        return False
+    return is_orbax(folder) or any(f.is_file() for pattern in PATTERNS for f in folder.glob(pattern))
+
+
+def _converted(weights: Weights) -> Model:
+    """Returns the model of published weights, from the cache if it was converted before."""
+    folder = hub.cache_folder() / "converted" / _key(weights)
+    notes: tuple[str, ...] = ()
+    if folder.is_dir():
+        try:
+            return Model.load(folder)
+        except FlaxtlError as error:
+            notes = (f"The converted copy in the cache was made anew, as it was damaged: {error}",)
+    conversion = plan_conversion(weights)
+    return _kept(conversion, folder, notes)
+
+
+def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model:
+    try:
+        conversion.save(folder, overwrite=True)
+    except CheckpointError as error:
+        if "could not be written" not in str(error):
+            raise
+        notes = (*notes, f"The converted model was not kept in the cache: {error}")
+        model = conversion.read()
+        return model.with_variables(model.variables, *notes)
+    model = Model.load(folder)
+    return model.with_variables(model.variables, *conversion.weights.notes, *notes)
+
+
+def _key(weights: Weights) -> str:
+    """Returns the name of what comes out: the same only for the same tensors, settings and converter."""
+    settings = {
+        name: sha256(file.resolve())
+        for name, file in weights.files.items()
+        if file.suffix in _SETTINGS and file.stat().st_size <= _LARGEST_SETTINGS
+    }
+    told = [version("flaxtl"), weights.origin, settings]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]

@@ -35,6 +35,10 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
+class MissingTensor(KeyError):
+    """A tensor that a family expects and the weights do not have."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Weights(Mapping[str, Tensor]):
     """Named tensors of one published network, with what was published beside them.
@@ -46,6 +50,7 @@ class Weights(Mapping[str, Tensor]):
         files: further files by name, such as tokenizer.json.
         origin: where they came from: source, revision, sha256; goes into the card's provenance.
         notes: what was done to the names on the way here, one sentence each.
+        prefix: what was taken off the names; in the file each is this and then the name here.
 
     Example:
         >>> weights = Weights({'module.w': Tensor.of(np.zeros(2))})
@@ -59,8 +64,11 @@ class Weights(Mapping[str, Tensor]):
     files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    prefix: str = ""
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise MissingTensor(name)
         return self.tensors[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -80,13 +88,13 @@ class Weights(Mapping[str, Tensor]):
         bare = {n.removeprefix(prefix): t for n, t in self.tensors.items()}
         count = sum(n.startswith(prefix) for n in self.tensors)
         note = f"The prefix {prefix!r} was taken off {count} of {len(self.tensors)} names."
-        return dataclasses.replace(self, tensors=bare, notes=(*self.notes, note))
+        return dataclasses.replace(self, tensors=bare, notes=(*self.notes, note), prefix=self.prefix + prefix)
 
     def within(self, prefix: str) -> Weights:
         """Returns only the weights below a prefix, without it."""
         kept = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
         note = f"Of {len(self.tensors)} tensors the {len(kept)} below {prefix!r} were taken."
-        return dataclasses.replace(self, tensors=kept, notes=(*self.notes, note))
+        return dataclasses.replace(self, tensors=kept, notes=(*self.notes, note), prefix=self.prefix + prefix)
 
 
 def count_numbered(names: Iterable[str], before: str) -> int:

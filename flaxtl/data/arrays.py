@@ -17,18 +17,19 @@ def from_arrays(
     targets: Any = None,
     *,
     labels: Sequence[str] | None = None,
-    modality: Literal["image", "array"] = "image",
+    modality: Literal["image", "audio", "array"] = "image",
     weights: Any = None,
     groups: Sequence[str] | None = None,
 ) -> Source:
     """Makes a source of arrays.
 
     Args:
-        inputs: pictures as uint8, or floats in 0…1, [n, height, width] or [n, height, width, channels]; or
-            with modality="array" any numbers [n, …].
+        inputs: pictures as uint8, or floats in 0…1, [n, height, width] or [n, height, width, channels]; with
+            modality="audio" clips of one length, [n, samples] or [n, samples, channels]; or with modality="array"
+            any numbers [n, …].
         targets: class names [n], or int class numbers [n] that index `labels`, or None.
         labels: class names in order; by default the names that occur, or the numbers up to the largest.
-        modality: "image" or "array".
+        modality: "image", "audio" or "array".
         weights: how much each example counts, float [n].
         groups: examples of one group are never divided by a split.
 

@@ -10,16 +10,18 @@ import importlib
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from flaxtl.card import Audio
 from flaxtl.data.augment import Augment
-from flaxtl.data.frontends import FrontEnd, front_end
 from flaxtl.data.image import ZipMember
 from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
+
+if TYPE_CHECKING:
+    from flaxtl.data.frontends import FrontEnd
 
 # A header beyond these is damaged: telephone speech has 8,000 samples a second, studio recordings up to 384,000.
 RATES = (1_000, 768_000)
@@ -205,23 +207,33 @@ class AudioPreprocess:
         Raises:
             CardError: its front end is unknown.
         """
+        from flaxtl.data.frontends import front_end
+
         window, hop = (max(round(seconds * spec.sample_rate), 1) for seconds in (spec.window, spec.hop))
         return cls(spec.sample_rate, window, hop, spec.mix, front_end(spec))
 
     @property
+    def masked(self) -> bool:
+        """Whether the network is told which samples are real, so that padding need not be computed."""
+        return bool(getattr(self.front_end, "mask", False))
+
+    @property
     def row(self) -> dict[str, Form]:
-        """The waveform, and how many of its samples are real."""
-        return {"waveform": Form((self.window,), np.dtype(np.float32)), "length": Form((), np.dtype(np.int32))}
+        """The waveform, and which or how many of its samples are real."""
+        real = (
+            {"mask": Form((self.window,), np.dtype(np.int8))} if self.masked else {"length": Form((), np.dtype("i4"))}
+        )
+        return {"waveform": Form((self.window,), np.dtype(np.float32)), **real}
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """None: every row says its own length."""
-        return ()
+        """Halves of the window, to which a batch of short clips may be cut; () where a network takes whole ones."""
+        return tuple(-(-self.window // 2**halvings) for halvings in (4, 3, 2, 1, 0)) if self.masked else ()
 
     def rows(
         self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
     ) -> list[dict[str, np.ndarray]]:
-        """Returns one row a window: the waveform, filled up with zeros, and how many of its samples are real."""
+        """Returns one row a window: the waveform, filled up with zeros, and which or how many samples are real."""
         clip = decode(raw)
         samples = mono(clip.samples, self.mix)
         samples = resample(samples, clip.sample_rate or self.sample_rate, self.sample_rate)
@@ -238,8 +250,11 @@ class AudioPreprocess:
     def _row(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         padded = np.zeros(self.window, np.float32)
         padded[: len(samples)] = samples
+        if self.masked:
+            return {"waveform": padded, "mask": (np.arange(self.window) < len(samples)).astype(np.int8)}
         return {"waveform": padded, "length": np.asarray(len(samples), np.int32)}
 
     def device(self, inputs: Any) -> Any:
         """Turns a batch of rows into the network's input; float32, compiled with the network."""
-        return self.front_end(inputs["waveform"], inputs["length"])
+        length = inputs["mask"].astype("int32").sum(axis=1) if self.masked else inputs["length"]
+        return self.front_end(inputs["waveform"], length)

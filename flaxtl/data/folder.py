@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from flaxtl.data.audio import decode as decode_sound
 from flaxtl.data.image import UNREADABLE, ZipMember, decode
 from flaxtl.data.source import Source, Splits, natural_key, natural_order
+from flaxtl.data.text import read_text
 from flaxtl.errors import DataError, listed
 
 EXTENSIONS = {
@@ -101,7 +103,7 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
 
     A class is the path of the folder that directly holds the files. Zip archives in the folder count as if
     unpacked, without a top folder that wraps all of theirs; the same file in two archives counts once.
-    Every picture is decoded once here, so that a bad one is found before training begins.
+    Every file is read once here, so that a bad one is found before training begins.
 
     Args:
         path: the folder.
@@ -206,6 +208,9 @@ def source_of_files(
     )
 
 
+_CHECKS: dict[str, Callable[[Any], Any]] = {"image": decode, "audio": decode_sound, "text": read_text}
+
+
 def _defects(files: Sequence[Any], modality: str) -> Iterator[str | None]:
     """Yields what is wrong with each file, or None; a few are read at a time, since decoding takes its time."""
     workers = min(os.cpu_count() or 1, 16)
@@ -215,10 +220,11 @@ def _defects(files: Sequence[Any], modality: str) -> Iterator[str | None]:
 
 
 def _defect(file: Any, modality: str) -> str | None:
-    if modality != "image":
+    check = _CHECKS.get(modality)
+    if check is None:
         return None
     try:
-        decode(file)
+        check(file)
     except DataError as error:
         return str(error)
     return None

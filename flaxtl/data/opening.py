@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image as pillow
 
 from flaxtl.data.arrays import from_arrays
+from flaxtl.data.audio import Clip
 from flaxtl.data.folder import BadFile, from_files, from_folder
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import from_csv, from_jsonl
 from flaxtl.errors import DataError
 
 _PICTURES = (bytes, pillow.Image)
+_SOUNDS = (bytes, Clip)
 
 
 def open_source(
@@ -68,8 +70,8 @@ def as_source(data: Any, modality: str) -> Source:
     """Returns what `predict` was given as a source.
 
     Args:
-        data: a Source, a path or several, arrays [n, …] or a list of them, or (where the card says pictures)
-            Pillow pictures or the bytes of files; strings are text where the card says text.
+        data: a Source, a path or several, arrays [n, …] or a list of them, or (where the card says pictures or sound)
+            Pillow pictures, `Clip`s or the bytes of files; strings are text where the card says text.
         modality: the card's.
 
     Raises:
@@ -80,7 +82,7 @@ def as_source(data: Any, modality: str) -> Source:
     if isinstance(data, Splits):
         raise DataError("The data has several parts; choose one of them, such as data.test.")
     kind = type(data).__name__
-    if isinstance(data, (str, Path, bytes, pillow.Image)):
+    if isinstance(data, (str, Path, bytes, pillow.Image, Clip)):
         data = [data]
     if hasattr(data, "__array__"):
         return _of_array(np.asarray(data), modality)
@@ -94,12 +96,18 @@ def as_source(data: Any, modality: str) -> Source:
             return from_files(entries)
         if modality == "image" and all(hasattr(e, "__array__") or isinstance(e, _PICTURES) for e in entries):
             return Source.of("image", entries)
+        if modality == "audio" and all(hasattr(e, "__array__") or isinstance(e, _SOUNDS) for e in entries):
+            return Source.of("audio", entries)
         if all(hasattr(e, "__array__") for e in entries):
             return Source.of("array", entries)
     raise DataError(f"{kind} cannot be used as data; expected paths, arrays, or a Source.")
 
 
 def _of_array(data: np.ndarray, modality: str) -> Source:
+    if modality == "audio":
+        if data.ndim == 1:
+            raise DataError(f"An array of shape {data.shape} looks like one clip; expected several. Give it in a list.")
+        return from_arrays(data, modality="audio")
     if modality != "image":
         return from_arrays(data, modality="array")
     if data.ndim == 3 and data.shape[-1] in (1, 3, 4):

@@ -60,6 +60,7 @@ class DemoResult:
                     "mean": round(float(np.mean(values)), 5),
                     "std": round(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, 5),
                     "n_draws": len(values),
+                    "draws": [round(float(v), 5) for v in values],
                 }
                 for method, values in self.accuracies.items()
             ],

@@ -86,7 +86,8 @@ class YamNet(nn.Module):
     @property
     def equal_segments(self) -> tuple[tuple[str, ...], ...]:
         """Runs of blocks that keep size and width, whose parameters have the same shapes."""
-        c, groups = self.config, []
+        c = self.config
+        groups: list[tuple[str, ...]] = []
         before = (c.stem_width, *c.widths)
         for i, width in enumerate(c.widths):
             same = c.strides[i] == 1 and before[i] == width

@@ -38,7 +38,7 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
     _within(0.0 <= o.warmup <= 1.0, "warmup", o.warmup, "a share from 0 to 1")
     _within(0.0 <= o.momentum < 1.0, "momentum", o.momentum, "a number of at least 0 and below 1")
     _within(0.0 <= o.weight_decay < np.inf, "weight_decay", o.weight_decay, "a number of at least 0")
-    _within(0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
+    _within(o.head_rate is None or 0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
 
 
 def require_positive(**settings: int | None) -> None:

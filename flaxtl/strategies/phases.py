@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from flaxtl.config import Augmentation, FinetuneConfig, Optimizer, PretrainConfig, Training
+from flaxtl.config import FRESH_RATE, Augmentation, FinetuneConfig, Optimizer, PretrainConfig, Training
 from flaxtl.errors import ConfigError, did_you_mean
 
 
@@ -37,13 +37,26 @@ def head(config: FinetuneConfig) -> tuple[Phase, ...]:
 
 
 def full(config: FinetuneConfig) -> tuple[Phase, ...]:
-    """Option 2: everything is trained, starting from the pretrained weights and a new head."""
-    return (Phase("train", config.trainable, "keep", config.training, config.optimizer, config.augment),)
+    """Option 2: everything is trained, starting from the pretrained weights and a new head.
+
+    The weights need small steps and the head, which starts from nothing, large ones.
+    """
+    return _everything(config, rate=0.2, head_rate=10.0)
+
+
+def _everything(config: FinetuneConfig, rate: float, head_rate: float) -> tuple[Phase, ...]:
+    """Returns the phase that trains on from where it is; the rates are for what the settings leave open."""
+    chosen = config.optimizer
+    if chosen.learning_rate is None:
+        chosen = dataclasses.replace(chosen, learning_rate=rate * FRESH_RATE[chosen.optimizer])
+    if chosen.head_rate is None:
+        chosen = dataclasses.replace(chosen, head_rate=head_rate)
+    return (Phase("train", config.trainable, "keep", config.training, chosen, config.augment),)
 
 
 def lpft(config: FinetuneConfig) -> tuple[Phase, ...]:
     """LP-FT (Kumar et al. 2022): the head is solved first, then everything is trained from there."""
-    return (*head(config), *full(config))
+    return (*head(config), *_everything(config, rate=0.3, head_rate=1.0))
 
 
 def scratch(config: FinetuneConfig) -> tuple[Phase, ...]:

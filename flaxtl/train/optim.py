@@ -10,15 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from flaxtl import freeze, paths
-from flaxtl.config import Optimizer
+from flaxtl.config import FRESH_RATE, Optimizer
 from flaxtl.errors import ConfigError
-
-DEFAULT_RATE = {"adamw": 1e-3, "sgd": 1e-2}
 
 
 def peak_rate(optimizer: Optimizer) -> float:
-    """Returns the learning rate at the schedule's peak: the one set, or the optimizer's default."""
-    return DEFAULT_RATE[optimizer.optimizer] if optimizer.learning_rate is None else optimizer.learning_rate
+    """Returns the learning rate at the schedule's peak: the one set, or the optimizer's for training from scratch."""
+    return FRESH_RATE[optimizer.optimizer] if optimizer.learning_rate is None else optimizer.learning_rate
 
 
 def schedule(optimizer: Optimizer, steps: int) -> optax.Schedule:
@@ -79,7 +77,7 @@ def build(optimizer: Optimizer, labels: Any, steps: int) -> optax.GradientTransf
     used = set(jax.tree.leaves(labels)) - {freeze.FROZEN}
     if not used:
         raise ConfigError("Every parameter is frozen, so there is nothing to train. Name what to train.")
-    scale = {"head": optimizer.head_rate, "backbone": 1.0}
+    scale = {"head": 1.0 if optimizer.head_rate is None else optimizer.head_rate, "backbone": 1.0}
     transforms = {group: _one(optimizer, scale[group], steps) for group in used}
     grouped = freeze.transform(transforms, labels)
     if optimizer.clip_norm is None:

@@ -6,6 +6,9 @@ import zlib
 
 import numpy as np
 
+# Names of matrices that hold a word which otherwise means an embedding.
+_MATRICES = ("proj.weight", "self.query.weight")
+
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a tensor that keeps signals at their size: drawn by the name, scaled by what the name says it is."""
@@ -17,7 +20,7 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return (0.1 * draw).astype(np.float32)
     if len(shape) < 2:  # scales
         return (1.0 + 0.1 * draw).astype(np.float32)
-    if any(word in name for word in ("embed", "token", "pos", "query")) and not name.endswith("proj.weight"):
+    if any(word in name for word in ("embed", "token", "pos", "query")) and not name.endswith(_MATRICES):
         return (0.5 * draw).astype(np.float32)
     fan_in = int(np.prod(shape[1:]))
     return (draw / np.sqrt(fan_in)).astype(np.float32)

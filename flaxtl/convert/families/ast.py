@@ -7,7 +7,8 @@ from typing import Any
 
 from flaxtl.card import Audio, NetworkSpec, Task
 from flaxtl.convert.families import Family, Recognised
-from flaxtl.convert.families.transformers_audio import attention, head, labels
+from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.transformers_audio import attention, head
 from flaxtl.convert.mapping import Rule, conv, layer_norm, linear
 from flaxtl.convert.weights import Weights
 from flaxtl.data.frontends import KaldiFbank
@@ -39,7 +40,7 @@ def recognise(weights: Weights) -> Recognised | None:
         epsilon=source.get("layer_norm_eps", 1e-12),
         dropout=float(source.get("hidden_dropout_prob", 0.0)),
     )
-    names = labels(weights, outputs)
+    names = labels_of(weights, outputs)
     # AudioSet, on which the published classifier of 527 outputs was trained, lets several labels be true at once.
     task: Task = "multilabel" if outputs == 527 else "classification"
     spec = NetworkSpec("ast", dataclasses.asdict(config))

@@ -8,6 +8,7 @@ import numpy as np
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
+from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.mapping import Operation, Rule, ignored
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.data.frontends import Mfcc, hann, mel_filters
@@ -41,7 +42,7 @@ def recognise(weights: Weights) -> Recognised | None:
     audio = Audio(mfcc.sample_rate, window, window, front_end=Mfcc.name, settings=settings)
     outputs = (weights.shape("head/kernel") or (0,))[-1]
     spec = NetworkSpec("keyword_transformer", dataclasses.asdict(config))
-    return Recognised(spec, audio, outputs, _labels(weights, outputs))
+    return Recognised(spec, audio, outputs, labels_of(weights, outputs))
 
 
 def _heads(weights: Weights, width: int) -> int:
@@ -49,12 +50,6 @@ def _heads(weights: Weights, width: int) -> int:
     scale = weights.tensors.get("attn_scale")
     head_width = HEAD_WIDTH if scale is None else round(float(scale.read().ravel()[0]) ** -2)
     return max(width // head_width, 1)
-
-
-def _labels(weights: Weights, outputs: int) -> tuple[str, ...]:
-    file = weights.files.get("labels.txt")
-    names = tuple(file.read_text(encoding="utf-8").split()) if file else ()
-    return names if len(names) == outputs else ()
 
 
 def _check_front_end(weights: Weights, mfcc: Mfcc) -> None:

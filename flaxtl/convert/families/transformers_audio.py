@@ -1,4 +1,4 @@
-"""What transformers' sound networks have in common: labels, attention, heads."""
+"""What transformers' sound networks have in common: attention, heads, and a word for what is not built."""
 
 from __future__ import annotations
 
@@ -17,19 +17,6 @@ def refuse_if(found: object, what: str) -> None:
     """
     if found:
         raise CheckpointError(f"This network has {what}, which flaxtl does not build. Take one without it.")
-
-
-def labels(weights: Weights, outputs: int) -> tuple[str, ...]:
-    """Returns the class names of config.json's id2label, unless they are only numbered (LABEL_0, LABEL_1 …).
-
-    Example:
-        >>> labels(Weights({}, {'id2label': {'0': 'no', '1': 'yes'}}), 2)
-        ('no', 'yes')
-    """
-    names = weights.config.get("id2label") or {}
-    found = tuple(str(names[key]) for key in sorted(names, key=int))
-    numbered = all(name == f"LABEL_{i}" for i, name in enumerate(found))
-    return found if len(found) == outputs and not numbered else ()
 
 
 def attention(source: str, target: str, parts: Sequence[str], out: str, *, bias: bool = True) -> list[Rule]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Recognised
+from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.vit_common import grid_of
 from flaxtl.convert.mapping import KEEP, Operation, Rule, ignored, reshape
 from flaxtl.convert.weights import Weights
@@ -53,7 +54,8 @@ def recognise(weights: Weights) -> Recognised:
     # Both repositories scale pixels to −1…1 and, in evaluation, resize the whole picture.
     image = Image(config.size, kernel[2], HALF, HALF, "bilinear", fit="squash")
     spec = NetworkSpec("vit", dataclasses.asdict(config))
-    return Recognised(spec, image, head[0] if head else 0)
+    outputs = head[0] if head else 0
+    return Recognised(spec, image, outputs, labels_of(weights, outputs))
 
 
 def _has_pre_logits(weights: Weights, prefix: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxtl.card import Image, NetworkSpec, Task
 from flaxtl.convert.families import Recognised
+from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
 from flaxtl.convert.families.vit_common import distilled_head, grid_of, mlp, pair
 from flaxtl.convert.mapping import CONCAT, CONCAT_LINEAR, Operation, Rule, conv, ignored, layer_norm, linear
@@ -55,9 +56,8 @@ def recognise(weights: Weights) -> Recognised:
         )
     config, image = _config(weights, name)
     outputs = (weights.shape("head.weight") or (0,))[0]
-    labels = tuple(map(str, weights.config.get("label_names") or ()))
     spec = NetworkSpec("vit", dataclasses.asdict(config))
-    return Recognised(spec, image, outputs, labels if len(labels) == outputs else (), _task(weights, name))
+    return Recognised(spec, image, outputs, labels_of(weights, outputs), _task(weights, name))
 
 
 def _task(weights: Weights, name: str) -> Task:

@@ -15,7 +15,8 @@ import numpy as np
 
 from flaxtl.card import Image, NetworkSpec, Task
 from flaxtl.convert.families import Recognised
-from flaxtl.convert.families.transformers_audio import attention, labels
+from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.transformers_audio import attention
 from flaxtl.convert.families.transformers_image import transformers_image
 from flaxtl.convert.families.vit_common import distilled_head, grid_of, mlp, pair
 from flaxtl.convert.mapping import (
@@ -113,7 +114,7 @@ def recognise(weights: Weights) -> Recognised:
     many = weights.config.get("problem_type") == "multi_label_classification"
     task: Task = "multilabel" if many else "classification"
     spec = NetworkSpec("vit", dataclasses.asdict(config))
-    return Recognised(spec, transformers_image(weights, size, image), outputs, labels(weights, outputs), task)
+    return Recognised(spec, transformers_image(weights, size, image), outputs, labels_of(weights, outputs), task)
 
 
 def _config(weights: Weights, kind: str, prefix: str, settings: Mapping[str, Any], classifies: bool) -> Config:

@@ -7,14 +7,16 @@ from typing import Any
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
-from flaxtl.convert.families.transformers_audio import attention, head, labels, refuse_if
+from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.transformers_audio import attention, head, refuse_if
 from flaxtl.convert.mapping import CONV1D, Rule, conv, ignored, layer_norm, linear
 from flaxtl.convert.weights import Weights
 from flaxtl.nets.wav2vec2 import Config
 
 TYPES = ("wav2vec2", "hubert")
-# The source has no window: it takes clips of any length. Five seconds hold a sentence, and padding costs no accuracy.
-WINDOW = 5.0
+# The source has no window: it takes clips of any length. Shorter ones are computed at their length (almost), and give
+# what they give alone.
+WINDOW = 10.0
 CLASSIFIER = "classifier"
 
 
@@ -31,7 +33,7 @@ def recognise(weights: Weights) -> Recognised | None:
     rate = int(weights.preprocessor.get("sampling_rate", 16000))
     audio = Audio(rate, WINDOW, WINDOW, front_end="waveform", settings=settings)
     outputs = (weights.shape(f"{CLASSIFIER}.weight") or (0,))[0]
-    return Recognised(spec, audio, outputs, labels(weights, outputs))
+    return Recognised(spec, audio, outputs, labels_of(weights, outputs))
 
 
 def _config(source: Any, weights: Weights) -> Config:

@@ -9,7 +9,8 @@ import numpy as np
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
-from flaxtl.convert.families.transformers_audio import head, labels, refuse_if
+from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.transformers_audio import head, refuse_if
 from flaxtl.convert.mapping import CONCAT_LINEAR, CONV1D, Operation, Rule, conv, ignored, layer_norm, linear
 from flaxtl.convert.weights import Weights
 from flaxtl.data.frontends import WhisperLogMel
@@ -44,7 +45,7 @@ def recognise(weights: Weights) -> Recognised | None:
     )
     outputs = (weights.shape(f"{CLASSIFIER}.weight") or (0,))[0]
     spec = NetworkSpec("whisper", dataclasses.asdict(config))
-    return Recognised(spec, _audio(config, weights.preprocessor), outputs, labels(weights, outputs))
+    return Recognised(spec, _audio(config, weights.preprocessor), outputs, labels_of(weights, outputs))
 
 
 def _audio(config: Config, settings: Any) -> Audio:

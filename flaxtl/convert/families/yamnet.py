@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
+from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.mapping import Rule
 from flaxtl.convert.weights import Weights
 from flaxtl.nets.yamnet import VARIANTS, Config
 
-CLASS_MAP = "yamnet_class_map.csv"
 # 96 frames of 25 ms, 10 ms apart; the next patch begins 48 frames later (tensorflow/models, yamnet/params.py).
 INPUT = Audio(16000, window=0.975, hop=0.48, front_end="log_mel")
 
@@ -26,16 +25,7 @@ def recognise(weights: Weights) -> Recognised | None:
     config = Config(weights["layer1/conv/kernel"].shape[-1], widths, strides)
     outputs = (weights.shape("logits/kernel") or (0,))[-1]
     spec = NetworkSpec("yamnet", dataclasses.asdict(config))
-    return Recognised(spec, INPUT, outputs, _labels(weights, outputs), "multilabel")
-
-
-def _labels(weights: Weights, outputs: int) -> tuple[str, ...]:
-    if CLASS_MAP not in weights.files:
-        return ()
-    with weights.files[CLASS_MAP].open(encoding="utf-8", newline="") as file:
-        rows = sorted((int(row["index"]), row["display_name"]) for row in csv.DictReader(file))
-    names = tuple(name for _, name in rows)
-    return names if len(names) == outputs else ()
+    return Recognised(spec, INPUT, outputs, labels_of(weights, outputs), "multilabel")
 
 
 def rules(config: Config, weights: Weights) -> list[Rule]:

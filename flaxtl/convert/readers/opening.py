@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
@@ -43,8 +44,8 @@ def read_weights(path: str | Path) -> Weights:
         raise CheckpointError(f"There is nothing at {place}.")
     notes: tuple[str, ...] = ()
     if place.is_dir():
-        if _is_orbax(place):
-            return _with_neighbours(place, place, *arrays.read_orbax(place), [])
+        if is_orbax(place):
+            return _with_neighbours(place, place, *arrays.read_orbax(place), [place])
         place, notes = _inside(place)
     index = _index_of(place)
     if index is not None and index != place:
@@ -54,8 +55,9 @@ def read_weights(path: str | Path) -> Weights:
     return _with_neighbours(file, file.parent, tensors, (*notes, *more), parts)
 
 
-def _is_orbax(folder: Path) -> bool:
-    return any((folder / f).exists() for f in ("_METADATA", "_CHECKPOINT_METADATA")) or any(folder.glob("*/_METADATA"))
+def is_orbax(folder: Path) -> bool:
+    """Says whether a folder holds an Orbax tree: itself, in an item of it, or in its steps."""
+    return any(any(folder.glob(f"{below}_METADATA")) for below in ("", "*/", "*/*/"))
 
 
 def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -162,12 +164,18 @@ def _with_neighbours(
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors.")
     files = _neighbours(folder, {p.name for p in parts})
-    origin: dict[str, Any] = {"source": file.name}
-    if parts:
-        origin["sha256"] = {p.name: sha256(p.resolve()) for p in parts}
+    origin: dict[str, Any] = {"source": file.name, "sha256": {p.name: _checksum(p.resolve()) for p in parts}}
     return Weights(
         tensors, _settings(files, "config.json"), _settings(files, "preprocessor_config.json"), files, origin, notes
     )
+
+
+def _checksum(place: Path) -> str:
+    """Returns the SHA-256 of a file, or of all names and checksums below a folder."""
+    if place.is_file():
+        return sha256(place)
+    told = [(f.relative_to(place).as_posix(), sha256(f)) for f in sorted(place.rglob("*")) if f.is_file()]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _neighbours(folder: Path, without: set[str]) -> dict[str, Path]:
