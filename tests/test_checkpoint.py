@@ -290,9 +290,14 @@ def test_a_copy_that_an_interrupted_save_moved_aside_is_named(tmp_path):
 def test_a_failure_in_the_block_leaves_what_was_there(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), checkpoint.new_directory(tmp_path / "m", overwrite=True) as folder:
-        (folder / "new").write_text("new")
-        raise ZeroDivisionError
+
+    def write_and_fail():
+        with checkpoint.new_directory(tmp_path / "m", overwrite=True) as folder:
+            (folder / "new").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     with (
         pytest.raises(CheckpointError, match="could not be written: disk full"),
         checkpoint.new_directory(tmp_path / "m", overwrite=True),

@@ -260,7 +260,8 @@ def test_pictures_and_sound_are_refused_by_a_text_network(model):
 
 
 @pytest.mark.parametrize("strategy", ["head", "full"])
-def test_a_table_of_texts_is_learned(model, tmp_path, strategy):
+def test_a_table_of_texts_is_learned(tokenizer, tmp_path, strategy):
+    model = text_model(tokenizer, max_length=16)
     texts, names = sentences(24)
     rows = "".join(f'"{t}",{n}\n' for t, n in zip(texts, names, strict=True))
     (tmp_path / "train.csv").write_text(f"text,label\n{rows}")

@@ -106,6 +106,7 @@ def test_what_cannot_work_is_refused_with_a_sentence():
     lost = LinenModule(Linen(), head="classifier")
     with pytest.raises(ConfigError, match="called 'classifier' 0 times"):
         lost.forward(variables, X)
+    missing = NnxModule(Nnx(3, nnx.Rngs(0)), head="classifier")
+    variables = missing.init(0, X)
     with pytest.raises(ConfigError, match="no attribute 'classifier'"):
-        missing = NnxModule(Nnx(3, nnx.Rngs(0)), head="classifier")
-        missing.forward(missing.init(0, X), X)
+        missing.forward(variables, X)

@@ -71,7 +71,14 @@ def test_parameter_counts(family, variant, x, outputs, parameters):
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_segments_compose_and_own_their_parameters(family):
+def test_every_segment_but_the_means_owns_parameters(family):
+    net, variables, _ = made(family)
+    owners = {net.segment_of(leaf.path) for leaf, _ in paths.leaves(variables)}
+    assert owners >= {0, 1, 2, net.border}
+
+
+@pytest.mark.parametrize("family", ["yamnet", "keyword_transformer"])  # the others' segments are in the parity cases
+def test_segments_compose(family):
     net, variables, x = made(family)
     whole = run(net, variables, x)
     assert whole.shape == (2, 3)
@@ -79,11 +86,9 @@ def test_segments_compose_and_own_their_parameters(family):
     for cut in range(len(net.segments)):
         below = run(net, variables, below, cut, cut + 1)
     np.testing.assert_allclose(below, whole, rtol=1e-4, atol=1e-6)
-    owners = {net.segment_of(leaf.path) for leaf, _ in paths.leaves(variables) if leaf.collection == "params"}
-    assert owners >= {0, 1, 2, net.border}
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", ["yamnet", "wav2vec2"])
 def test_scanned_rematerialised_and_bfloat16_say_the_same(family):
     net, variables, x = made(family)
     whole = run(net, variables, x)
@@ -93,11 +98,12 @@ def test_scanned_rematerialised_and_bfloat16_say_the_same(family):
     np.testing.assert_allclose(run(half, variables, x), whole, rtol=0.1, atol=0.05 * np.abs(whole).max())
 
 
-@pytest.mark.parametrize("weighted_sum", [False, True])
-@pytest.mark.parametrize("form", [{}, {"conv_norm": "layer", "pre_norm": True, "conv_bias": True}])
-def test_a_clip_filled_up_with_zeros_gives_what_it_gives_alone(form, weighted_sum):
-    net, variables, x = made("wav2vec2", **form, weighted_sum=weighted_sum)
-    for length in (90, 61, 12):
+@pytest.mark.parametrize(
+    "form", [{}, {"conv_norm": "layer", "pre_norm": True, "conv_bias": True, "weighted_sum": True}]
+)
+def test_a_clip_filled_up_with_zeros_gives_what_it_gives_alone(form):
+    net, variables, x = made("wav2vec2", **form)
+    for length in (61, 12):
         mask = np.arange(90) < np.array([[length], [90]])
         padded = {"x": np.where(mask, x, 0.0), "mask": mask.astype(np.int32)}
         alone = run(net, variables, x[:1, :length])

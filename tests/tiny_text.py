@@ -32,10 +32,10 @@ def write_tokenizer(folder):
     return path
 
 
-def text_model(tokenizer, labels=(), *, pair=False, **config):
-    """Returns a tiny BERT with random parameters and a card for texts of up to 40 tokens."""
+def text_model(tokenizer, labels=(), *, max_length=40, **config):
+    """Returns a tiny BERT with random parameters and its card."""
     spec = NetworkSpec("bert", {**CONFIG, **config})
-    card = Card(Text(max_length=40, pair=pair, types=True), spec, (Head(labels=tuple(labels)),))
+    card = Card(Text(max_length=max_length, types=True), spec, (Head(labels=tuple(labels)),))
     network = nets.build(spec, len(labels))
     model = Model(network, {}, card, {"tokenizer.json": tokenizer})
     variables = network.init(0, model.sample())

@@ -105,12 +105,12 @@ class Conversion:
 
     def _save_extras(self, folder: Path) -> None:
         """Keeps the small tensors that no leaf is made of."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         names = [n for s in self.steps if s.target is None for n in s.sources]
         kept = {n: self.weights[n] for n in names if self.weights[n].dtype.kind in "fiub"}
         if kept and sum(t.nbytes for t in kept.values()) <= KEPT_BYTES:
-            save_file({n: np.ascontiguousarray(t.read()) for n, t in kept.items()}, folder / EXTRAS)
+            (folder / EXTRAS).write_bytes(save({n: np.ascontiguousarray(t.read()) for n, t in kept.items()}))
 
     def explain(self) -> str:
         """Returns the table source → target as text."""

@@ -231,8 +231,8 @@ def _told(error: Exception, repo: str, revision: str) -> CheckpointError:
         return CheckpointError(f"{repo} has no revision {revision!r}. Name a branch, a tag or a whole commit.")
     if isinstance(error, errors.RepositoryNotFoundError):
         return CheckpointError(
-            f"The hub has no model {repo!r}, or it is private. Check the name; for a private one log in (hf auth login) "
-            "or set HF_TOKEN."
+            f"The hub has no model {repo!r}, or it is private. Check the name; for a private one log in "
+            "(hf auth login) or set HF_TOKEN."
         )
     if isinstance(error, errors.HFValidationError):
         return CheckpointError(f"{repo!r} is no name of a model of the hub. Expected owner/name.")

@@ -66,7 +66,8 @@ def _stretches(
     module: nn.Module, execution: Execution, part: tuple[int, int], *, scannable: bool
 ) -> Iterator[tuple[int, int]]:
     """Divides a part into what is run at once: a run of equal blocks where these are scanned, else one segment."""
-    group = {name: number for number, names in enumerate(getattr(module.backbone, "equal_segments", ())) for name in names}
+    groups = getattr(module.backbone, "equal_segments", ())
+    group = {name: number for number, names in enumerate(groups) for name in names}
     segments, (start, end) = module.segments, part
     while start < end:
         stop = start + 1

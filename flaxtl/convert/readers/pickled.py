@@ -385,12 +385,7 @@ class _Machine:
         hostile = module.split(".")[0] in _DANGEROUS
         raise CheckpointError(
             f"{self.path} is refused: its pickle names {full}, and a file of tensors needs no such thing"
-            + (
-                ". It may have been made to run commands on your machine; do not open it with other programs."
-                if hostile
-                else "; nothing of it was run. Save the tensors alone: "
-                "torch.save(model.state_dict(), 'weights.pth') in PyTorch, or as safetensors."
-            )
+            f"{_HOSTILE if hostile else _TENSORS_ALONE}"
         )
 
 

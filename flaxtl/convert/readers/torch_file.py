@@ -6,6 +6,7 @@ import functools
 import io
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,17 @@ def _read_zip(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             root = _root(path, entries)
             if entries[f"{root}data.pkl"].file_size > LARGEST_PICKLE:
                 raise cut_off(path, "its pickle is larger than that of any file of tensors")
-            value = pickled.load(io.BytesIO(archive.read(f"{root}data.pkl")), path)
-            order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in entries else sys.byteorder
             offsets = {name: _data_offset(path, info) for name, info in entries.items()}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+
+            def content(name: str) -> bytes:
+                start, info = offsets[name], entries[name]
+                if start is None:
+                    return archive.read(name)
+                return _checked(path, info, read_slice(path, start, (info.file_size,), pickled.BYTES)).tobytes()
+
+            value = pickled.load(io.BytesIO(content(f"{root}data.pkl")), path)
+            order = content(f"{root}byteorder").decode() if f"{root}byteorder" in entries else sys.byteorder
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
         raise cut_off(path, error) from error
     found, notes = unwrapped(value, path)
     return {n: _zip_tensor(path, t, root, entries, offsets, order) for n, t in found.items()}, notes
@@ -84,6 +92,13 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int | None:
     return info.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
 
 
+def _checked(path: Path, info: zipfile.ZipInfo, content: np.ndarray) -> np.ndarray:
+    """Compares an entry's bytes with its checksum; PyTorch writes 0 where it was told to compute none."""
+    if info.CRC and zlib.crc32(content.view(np.uint8).data) != info.CRC:
+        raise cut_off(path, f"its entry {info.filename} does not have the checksum that it was saved with")
+    return content
+
+
 def _zip_tensor(
     path: Path,
     tensor: StridedTensor,
@@ -102,19 +117,25 @@ def _zip_tensor(
     else:
         if start + size > path.stat().st_size:
             raise cut_off(path, f"its storage {tensor.storage.key!r} reaches beyond the end")
-        read_span = functools.partial(_read_stored, path, start)
+        read_span = functools.partial(_read_stored, path, start, entries[name])
     return as_tensor(tensor, read_span, order)
 
 
-def _read_stored(path: Path, start: int, begin: int, count: int, dtype: np.dtype[Any]) -> np.ndarray:
-    return read_slice(path, start + begin * dtype.itemsize, (count,), dtype)
+def _read_stored(
+    path: Path, start: int, info: zipfile.ZipInfo | None, begin: int, count: int, dtype: np.dtype[Any]
+) -> np.ndarray:
+    flat = read_slice(path, start + begin * dtype.itemsize, (count,), dtype)
+    return _checked(path, info, flat) if info is not None and flat.nbytes == info.file_size else flat
 
 
 def _read_compressed(path: Path, name: str, begin: int, count: int, dtype: np.dtype[Any]) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-        file.seek(begin * dtype.itemsize)
-        found = file.read(count * dtype.itemsize)
-    return np.frombuffer(found, dtype)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            file.seek(begin * dtype.itemsize)
+            found = file.read(count * dtype.itemsize)
+        return np.frombuffer(found, dtype, count)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise cut_off(path, error) from error
 
 
 def as_tensor(tensor: StridedTensor, read_span: Any, order: str) -> Tensor:
@@ -181,7 +202,7 @@ def _legacy_tensor(path: Path, tensor: StridedTensor, places: Mapping[str, tuple
     start, count = places.get(tensor.storage.key, (0, -1))
     if tensor.storage.offset + tensor.storage.count > count:
         raise cut_off(path, f"the numbers of its storage {tensor.storage.key!r} are not all there")
-    return as_tensor(tensor, functools.partial(_read_stored, path, start), order)
+    return as_tensor(tensor, functools.partial(_read_stored, path, start, None), order)
 
 
 def _tensors_below(value: Any) -> list[StridedTensor]:
