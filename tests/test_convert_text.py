@@ -95,7 +95,9 @@ def test_what_the_outputs_mean(name, changes, task, labels):
 def test_one_output_is_a_number():
     weights = published("bert_classifier")
     one = {"classifier.weight": np.zeros((1, 24), np.float32), "classifier.bias": np.zeros(1, np.float32)}
-    head = plan_conversion(with_tensors(weights, {**weights, **{n: Tensor.of(a) for n, a in one.items()}})).model.card.head
+    head = plan_conversion(
+        with_tensors(weights, {**weights, **{n: Tensor.of(a) for n, a in one.items()}})
+    ).model.card.head
     assert (head.task, len(head.labels)) == ("regression", 1)
 
 

@@ -17,6 +17,7 @@ from flaxtl.card import Card, Head, Text
 from flaxtl.convert import mapping
 from flaxtl.convert.families import Family, Recognised, families
 from flaxtl.convert.weights import MissingTensor, Tensor, Weights
+from flaxtl.convert.writing import NAMES, Piece, write_safetensors
 from flaxtl.errors import CheckpointError, did_you_mean, listed
 from flaxtl.model import CHECKPOINT, Model
 
@@ -105,12 +106,10 @@ class Conversion:
 
     def _save_extras(self, folder: Path) -> None:
         """Keeps the small tensors that no leaf is made of."""
-        from safetensors.numpy import save
-
         names = [n for s in self.steps if s.target is None for n in s.sources]
-        kept = {n: self.weights[n] for n in names if self.weights[n].dtype.kind in "fiub"}
-        if kept and sum(t.nbytes for t in kept.values()) <= KEPT_BYTES:
-            (folder / EXTRAS).write_bytes(save({n: np.ascontiguousarray(t.read()) for n, t in kept.items()}))
+        kept = [Piece(n, t.shape, t.dtype, t.read) for n in names if (t := self.weights[n]).dtype.name in NAMES]
+        if kept and sum(self.weights[p.name].nbytes for p in kept) <= KEPT_BYTES:
+            write_safetensors(folder / EXTRAS, kept)
 
     def explain(self) -> str:
         """Returns the table source → target as text."""

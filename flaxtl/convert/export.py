@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,13 +18,11 @@ from flaxtl.checkpoint.store import read_verified
 from flaxtl.convert import mapping
 from flaxtl.convert.converting import EXTRAS
 from flaxtl.convert.families import Family, families
-from flaxtl.convert.readers.safetensors_file import DTYPES
 from flaxtl.convert.readers.safetensors_file import read as read_safetensors
 from flaxtl.convert.weights import Tensor, Weights
+from flaxtl.convert.writing import Piece, write_safetensors
 from flaxtl.errors import CheckpointError, listed
 from flaxtl.model import CHECKPOINT
-
-_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +50,6 @@ class Exported:
         return "\n".join([f"{self.tensors} tensors, {self.bytes:,} bytes: {self.file}", *self.notes])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """A tensor to write: its name in the file, shape, dtype, and how it is made."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    make: Callable[[], np.ndarray]
-
-
 def export(directory: str | Path, out: str | Path, *, overwrite: bool = False) -> Exported:
     """Writes a converted model as safetensors, under the names and in the dtypes that its source had.
 
@@ -87,11 +74,11 @@ def export(directory: str | Path, out: str | Path, *, overwrite: bool = False) -
             "Export the model that `flaxtl convert` made, or one that was trained from it."
         )
     pieces, notes = _pieces(folder, card, told)
-    size = _write(file, pieces)
+    size = write_safetensors(file, pieces)
     return Exported(file, len(pieces), size, notes)
 
 
-def _pieces(folder: Path, card: Card, told: Mapping[str, Any]) -> tuple[list[_Piece], tuple[str, ...]]:
+def _pieces(folder: Path, card: Card, told: Mapping[str, Any]) -> tuple[list[Piece], tuple[str, ...]]:
     source = _source(told)
     family = _family(str(told.get("family")))
     config = nets.family_config(card.network.family, card.network.config)
@@ -102,15 +89,15 @@ def _pieces(folder: Path, card: Card, told: Mapping[str, Any]) -> tuple[list[_Pi
     like = {(leaf.collection, *leaf.keys): struct for leaf, struct in found.leaves.items() if leaf not in own}
     mapping.check_targets(steps, paths.unflatten(like))
     prefix = str(told.get("prefix", ""))
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     for step in steps:
         if step.target is not None:
             pieces += _of_step(step, found, source, prefix)
     for leaf in own:
         struct = found.leaves[leaf]
-        pieces.append(_Piece(leaf.path, struct.shape, np.dtype(struct.dtype), functools.partial(_leaf, found, leaf)))
+        pieces.append(Piece(leaf.path, struct.shape, np.dtype(struct.dtype), functools.partial(_leaf, found, leaf)))
     extras = read_safetensors(folder / EXTRAS) if (folder / EXTRAS).is_file() else {}
-    pieces += [_Piece(prefix + n, t.shape, t.dtype, t.read) for n, t in extras.items() if n in source]
+    pieces += [Piece(prefix + n, t.shape, t.dtype, t.read) for n, t in extras.items() if n in source]
     return pieces, (*_notes(source, pieces, told, prefix), *_head_notes(card, own))
 
 
@@ -128,7 +115,7 @@ def _head_notes(card: Card, own: list[paths.Leaf]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes(source: Weights, pieces: list[_Piece], told: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
+def _notes(source: Weights, pieces: list[Piece], told: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
     notes = []
     absent = sorted(set(source) - {p.name.removeprefix(prefix) for p in pieces})
     if absent:
@@ -172,7 +159,7 @@ def _family(name: str) -> Family:
     return found
 
 
-def _of_step(step: mapping.Step, found: checkpoint.Description, source: Weights, prefix: str) -> list[_Piece]:
+def _of_step(step: mapping.Step, found: checkpoint.Description, source: Weights, prefix: str) -> list[Piece]:
     """Returns a leaf's tensors; a head that was trained anew has its own shape."""
     leaf = step.target
     assert leaf is not None
@@ -181,45 +168,12 @@ def _of_step(step: mapping.Step, found: checkpoint.Description, source: Weights,
         return step.operation.backward(_leaf(found, leaf), len(step.sources))
 
     def maker(number: int, dtype: np.dtype[Any]) -> Callable[[], np.ndarray]:
-        return lambda: np.ascontiguousarray(parts()[number]).astype(dtype, copy=False)
+        return lambda: parts()[number].astype(dtype, copy=False)
 
     shapes = [source[n].shape for n in step.sources]
     if math.prod(found.leaves[leaf].shape) != sum(map(math.prod, shapes)):
         shapes = [part.shape for part in parts()]
     return [
-        _Piece(prefix + name, shape, source[name].dtype, maker(number, source[name].dtype))
+        Piece(prefix + name, shape, source[name].dtype, maker(number, source[name].dtype))
         for number, (name, shape) in enumerate(zip(step.sources, shapes, strict=True))
     ]
-
-
-def _write(file: Path, pieces: list[_Piece]) -> int:
-    """Writes safetensors piece by piece, whole or not at all; returns the file's size."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    # Larger numbers first, as the format's own writer does, so that all are aligned.
-    pieces = sorted(pieces, key=lambda p: (-p.dtype.itemsize, p.name))
-    for piece in pieces:
-        end = at + math.prod(piece.shape) * piece.dtype.itemsize
-        header[piece.name] = {"dtype": _NAMES[piece.dtype.name], "shape": list(piece.shape), "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(len(text).to_bytes(8, "little") + text)
-            for piece in pieces:
-                array = piece.make()
-                if array.shape != piece.shape:
-                    raise CheckpointError(
-                        f"{piece.name} became {list(array.shape)} on its way back; expected {piece.shape}."
-                    )
-                stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        partial.replace(file)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file} could not be written: {error}. Free some space or choose another place."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return file.stat().st_size

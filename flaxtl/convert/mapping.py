@@ -260,7 +260,7 @@ def apply(step: Step, read: Callable[[str], np.ndarray], struct: Any) -> np.ndar
             f"{step.sources[0]} is {made.dtype.name}, which is not supported here; expected float32, float16 or "
             "bfloat16. Dequantise it first."
         )
-    return np.ascontiguousarray(made, struct.dtype)
+    return np.ascontiguousarray(made, struct.dtype).reshape(struct.shape)  # which makes a number a row
 
 
 _WIDENED = ("float16", "bfloat16", "float32", "float64")
@@ -279,7 +279,7 @@ def invert(steps: Sequence[Step], variables: Any) -> dict[str, np.ndarray]:
         if step.target is None:
             continue
         parts = step.operation.backward(np.asarray(leaves[step.target]), len(step.sources))
-        found.update({n: np.ascontiguousarray(p) for n, p in zip(step.sources, parts, strict=True)})
+        found.update({n: np.asarray(p, order="C") for n, p in zip(step.sources, parts, strict=True)})
     return found
 
 

@@ -178,7 +178,9 @@ class TextPreprocess:
         try:
             return tokenizer.encode(*texts) if two else _encoded_beginning(tokenizer, texts[0], self.spec.max_length)
         except TypeError as error:  # a lone surrogate, which is no character, has no UTF-8
-            raise DataError(f"The text {ascii(texts[0])[:60]} holds half a character (a surrogate). Mend it.") from error
+            raise DataError(
+                f"The text {ascii(texts[0])[:60]} holds half a character (a surrogate). Mend it."
+            ) from error
 
     def augmented(
         self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Augment

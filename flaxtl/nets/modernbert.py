@@ -75,8 +75,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
             raise ConfigError(
-                "ModernBERT's width must be an even multiple of its heads; "
-                f"found {self.width} and {self.heads}."
+                f"ModernBERT's width must be an even multiple of its heads; found {self.width} and {self.heads}."
             )
         for name in (self.activation, self.dense_activation):
             if name not in ACTIVATIONS:

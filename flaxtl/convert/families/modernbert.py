@@ -110,7 +110,10 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
     table = [
         Rule(f"{model}embeddings.tok_embeddings.weight", "backbone/stem/tokens/embedding"),
         *layer_norm(f"{model}embeddings.norm", "backbone/stem/norm", bias=norm),
-        *(dataclasses.replace(r, optional=True) for r in layer_norm(f"{block}.attn_norm", f"{target}/norm1", bias=norm)),
+        *(
+            dataclasses.replace(r, optional=True)
+            for r in layer_norm(f"{block}.attn_norm", f"{target}/norm1", bias=norm)
+        ),
         *linear(f"{block}.attn.Wqkv", f"{target}/attention/qkv", bias=attention),
         *linear(f"{block}.attn.Wo", f"{target}/attention/out", bias=attention),
         *layer_norm(f"{block}.mlp_norm", f"{target}/norm2", bias=norm),

@@ -120,7 +120,9 @@ def _how(file: Path) -> Literal["mean", "cls", "max"]:
     if isinstance(settings.get("pooling_mode"), str):
         modes = [k for k, v in _MODES.items() if v == settings["pooling_mode"]] or [settings["pooling_mode"]]
     if len(modes) != 1 or modes[0] not in _MODES:
-        raise CheckpointError(f"{file} asks for {listed(modes) or 'no pooling'}; flaxtl pools by {listed(_MODES)}, one.")
+        raise CheckpointError(
+            f"{file} asks for {listed(modes) or 'no pooling'}; flaxtl pools by {listed(_MODES)}, one."
+        )
     return _MODES[modes[0]]
 
 

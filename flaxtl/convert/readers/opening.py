@@ -112,30 +112,33 @@ def _read_file(file: Path) -> Found:
     if not head:
         raise CheckpointError(f"{file} is empty. Fetch it again.")
     for begins, told in _FOREIGN.items():
-        if head.startswith(begins):
+        if head.startswith(begins) and file.suffix != ".safetensors":
             raise CheckpointError(f"{file} {told}")
-    if head[4:8] == b"TFL3":
+    if head[4:8] == b"TFL3" and file.suffix != ".safetensors":
         raise CheckpointError(f"{file} is a TensorFlow Lite model, which flaxtl does not read. {_ANOTHER}")
     return _reader(file, head)(file)
 
 
 def _reader(file: Path, head: bytes) -> Callable[[Path], Found]:
+    # A safetensors file begins with a length, which may look like anything, so its other signs come first.
+    if file.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith(b"PK") and _fits(file, head)):
+        return lambda f: (safetensors_file.read(f), ())
     if head.startswith(b"\x89HDF\r\n"):
         return arrays.read_h5
     if file.suffix == ".npz" or (head.startswith(b"PK") and _holds_npy(file)):
         return arrays.read_npz
-    if head.startswith((b"PK", b"\x80")) and file.suffix != ".msgpack":
-        return torch_file.read
     if file.suffix == ".msgpack":
         return arrays.read_msgpack
-    if file.suffix == ".safetensors" or head[8:9] == b"{":
-        return lambda f: (safetensors_file.read(f), ())
-    if file.suffix in (".pth", ".pt", ".th", ".bin", ".pkl"):
+    if head.startswith((b"PK", b"\x80")) or file.suffix in (".pth", ".pt", ".th", ".bin", ".pkl"):
         return torch_file.read
     raise CheckpointError(
         f"{file} is no kind of file that flaxtl reads weights from: safetensors, PyTorch's .pth, .pt, .bin and .th, "
         ".npz, Keras's .h5, Flax's .msgpack, or the folder of an Orbax checkpoint."
     )
+
+
+def _fits(file: Path, head: bytes) -> bool:
+    return int.from_bytes(head[:8], "little") + 8 <= file.stat().st_size
 
 
 def _holds_npy(file: Path) -> bool:
