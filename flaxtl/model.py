@@ -99,11 +99,13 @@ class Model:
             raise ConfigError(f"A head needs a name of its own for each output; found {found}.")
         network = self.network
         path = self.card.head.path
-        old = paths.subtree(self.params, path)
-        if jax.tree.leaves(old)[0].shape[-1] != len(labels):
+        params = self.params
+        headless = path not in params and not any(leaf.path.startswith(f"{path}/") for leaf, _ in paths.leaves(params))
+        if headless or jax.tree.leaves(paths.subtree(params, path))[0].shape[-1] != len(labels):
             network = network.with_outputs(len(labels))
         like = network.abstract(self.sample())[paths.PARAMS]
-        fresh = surgery.graft(self.params, path, paths.subtree(like, path))
+        head = paths.subtree(like, path)
+        fresh = {**params, path: head} if headless else surgery.graft(params, path, head)
         params = surgery.reinit(fresh, f"{path}/**", init, seed=seed, like=like)
         card = self.card.with_head(labels=tuple(labels), task=task, temperature=1.0, normalise="none")
         return dataclasses.replace(

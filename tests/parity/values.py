@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 # Names of matrices that hold a word which otherwise means an embedding.
-_MATRICES = ("proj.weight", "self.query.weight")
+_MATRICES = ("proj.weight", ".query.weight")
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
