@@ -235,7 +235,7 @@ def a_file(model):
     [
         (missing, "There is no model at PLACE"),
         (empty, "PLACE holds no card.json"),
-        (a_file, "PLACE is a file"),
+        (a_file, "PLACE is no kind of file that flaxtl reads"),
         (not_orbax, "PLACE/checkpoint is no Orbax checkpoint"),
         (cut, "PLACE/checkpoint"),
         (flipped, "PLACE/checkpoint"),

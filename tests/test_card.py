@@ -9,7 +9,7 @@ from flaxtl.errors import CardError
 
 CARDS = [
     Card(Image((32, 24), 1, (0.5,), (0.25,), "bicubic", 0.875, "squash", "bright_on_dark")),
-    Card(Audio(8000, 2.0, 0.5, "log_mel", {"bands": 64}), NetworkSpec("resnet", {"depths": [1, 2]})),
+    Card(Audio(8000, 2.0, 0.5, front_end="log_mel", settings={"bands": 64}), NetworkSpec("resnet", {"depths": [1, 2]})),
     Card(Text("tok.json", 64, 1, True), heads=(Head("top/dense", "multilabel", ("ä", "日本"), 1.5, "rms"),)),
     Card(Array((3,), "float32", (1.0,), (2.0,)), provenance={"source": "here"}),
 ]

@@ -145,7 +145,7 @@ def test_pretrain(place, capsys):
     assert result["test"]["examples"] == 12
     model = flaxtl.load(place / "pretrained")
     assert model.card.provenance["pretrained"]["licence"] == "CC0"
-    assert model.card.provenance["pretrained"]["data"] == str(place / "photos")
+    assert model.card.provenance["pretrained"]["data"] == "photos"
     assert configs.load(configs.PretrainConfig, place / "pretrained" / "config.yaml").training.epochs == 2
     assert output(["finetune", place / "photos", "--from", place / "pretrained", "--out", place / "next"], capsys)
 

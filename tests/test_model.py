@@ -149,7 +149,7 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path):
     with pytest.raises(CheckpointError, match="no model at"):
         load(tmp_path / "absent")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="is a file"):
+    with pytest.raises(CheckpointError, match="is no kind of file"):
         load(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CardError, match=r"holds no card\.json"):

@@ -76,7 +76,7 @@ def test_scanned_blocks_and_cuts_give_the_same(kind):
 
     def in_two(variables, x):
         between = network.forward(variables, x, 0, 2)[0]
-        rows = [jax.tree.map(lambda a: a[i : i + 1], between) for i in (0, 1)]
+        rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], between) for i in (0, 1)]
         return jnp.concatenate([network.forward(variables, row, 2)[0] for row in rows])
 
     np.testing.assert_allclose(jax.jit(in_two)(variables, x), plain, rtol=1e-5, atol=1e-5)

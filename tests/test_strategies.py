@@ -195,6 +195,7 @@ def test_the_best_step_is_what_comes_out(kept_on_disk, tmp_path):
         "epochs": 12,
         "batch_size": 12,
         "learning_rate": 0.02,
+        "head_rate": 1.0,
         "warmup": 0.0,
         "monitor": "loss",
         "save_every": 2,

@@ -11,8 +11,8 @@ import parity
 import pytest
 from parity import ours, values
 
-from flaxtl import paths
-from flaxtl.card import Image
+from flaxtl import nets, paths
+from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert import mapping
 from flaxtl.convert.converting import plan_conversion
 from flaxtl.convert.families import vit as family
@@ -220,6 +220,9 @@ def test_a_picture_of_another_size_is_refused_and_the_network_can_be_fitted_to_i
     config, params, notes = vit.resize(TINY, variables["params"], (32, 48), (40, 40))
     assert notes == ("positions 4×6 → 5×5 by antialiased bicubic, 1 other token kept",)
     assert _features(config, {"params": params}, x).shape == (2, 24)
+    spec = NetworkSpec("vit", dataclasses.asdict(TINY))
+    changed, _, said = nets.resized(spec, variables["params"], (32, 48), (40, 40))
+    assert (nets.family_config("vit", changed.config), said) == (config, notes)
     same, kept, none = vit.resize(TINY, variables["params"], (32, 48), (32, 48))
     assert (same, none) == (TINY, ())
     _same({"params": kept}, {"params": variables["params"]})

@@ -169,10 +169,10 @@ def write(directory: Path, arrays: Mapping[Keys, np.ndarray], custom: Mapping[st
         raise NotWrittenError(directory, _first_line(error)) from error
 
 
-# Leaves that are written one by one are cut into chunks, and files begun anew, at these sizes in bytes: tensorstore
-# holds what is not in a file yet in memory.
-_CHUNK = 8 << 20
-_FILE = 32 << 20
+# Leaves that are made as they are written go in batches of about this many bytes, and so do their chunks and files:
+# what is not in a file yet tensorstore holds in memory, and each batch costs a thread.
+_BATCH = 8 << 20
+_FILE = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,7 +201,7 @@ class Lazy:
 
 
 class _LazyHandler(ocp.type_handlers.NumpyHandler):
-    """Writes lazy leaves as NumPy arrays; those in memory are together no larger than the largest one.
+    """Writes lazy leaves as NumPy arrays; those in memory are together no larger than the largest one, or two batches.
 
     Args:
         done: called when all leaves have been made.
@@ -212,17 +212,31 @@ class _LazyHandler(ocp.type_handlers.NumpyHandler):
         self._done = done
 
     async def serialize(self, values: Any, infos: Any, args: Any = None) -> Any:
-        most, writing = max(v.nbytes for v in values), collections.deque[tuple[int, Any]]()
-        arguments = [ocp.SaveArgs(chunk_byte_size=_CHUNK)]
-        for value, info in zip(values, infos, strict=True):
-            while writing and sum(n for n, _ in writing) + value.nbytes > most:
+        most, writing = max(2 * _BATCH, *(v.nbytes for v in values)), collections.deque[tuple[int, Any]]()
+        for batch in _batches(list(zip(values, infos, strict=True))):
+            size = sum(value.nbytes for value, _ in batch)
+            while writing and sum(n for n, _ in writing) + size > most:
                 writing.popleft()[1].result()
-            started = await super().serialize([value.make()], [info], arguments)
-            writing += [(value.nbytes, future) for future in started]
+            arrays = [value.make() for value, _ in batch]
+            arguments = [ocp.SaveArgs(chunk_byte_size=_BATCH)] * len(batch)
+            started = await super().serialize(arrays, [info for _, info in batch], arguments)
+            del arrays  # which the writing holds as long as it needs them
+            writing += [(size, future) for future in started]
         for _, future in writing:
             future.result()
         self._done()
         return []
+
+
+def _batches(leaves: Sequence[tuple[Lazy, Any]]) -> Iterator[list[tuple[Lazy, Any]]]:
+    """Yields leaves in order, as many at a time as a batch holds, but one at least."""
+    batch: list[tuple[Lazy, Any]] = []
+    for leaf in leaves:
+        if batch and sum(value.nbytes for value, _ in batch) + leaf[0].nbytes > _BATCH:
+            yield batch
+            batch = []
+        batch.append(leaf)
+    yield batch
 
 
 def write_lazily(directory: Path, leaves: Mapping[Keys, Lazy], custom: Callable[[], Mapping[str, Any]]) -> None:

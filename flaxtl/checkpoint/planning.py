@@ -50,7 +50,7 @@ class Entry:
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype: the checkpoint's, or the model's where nothing is read."""
-        struct = self.stored or self.wanted
+        struct = self.wanted if self.stored is None else self.stored
         assert struct is not None
         return struct
 

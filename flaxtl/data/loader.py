@@ -29,8 +29,8 @@ class Loader:
 
     A batch is {'inputs': [B, …], 'target': int32 [B], 'weight': float32 [B], 'example_index': int32 [B]}.
     An epoch's last batch is filled up with rows of weight 0, never dropped. Texts are cut to one of few lengths, the
-    smallest that holds a batch's longest; outside training those of like length come together. Buffers are never used again
-    after they are handed out, since a device may read them in place.
+    smallest that holds a batch's longest; outside training those of like length come together. Buffers are never used
+    again after they are handed out, since a device may read them in place.
 
     Attributes:
         source: the examples.

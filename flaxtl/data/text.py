@@ -1,7 +1,7 @@
-"""What a card's `Text` does to a text: read, cut into tokens by the checkpoint's own tokenizer, filled up to one length.
+"""What a card's `Text` does to a text: read, cut into tokens by the checkpoint's own tokenizer, filled up.
 
-Truncation and padding are the card's; what the tokenizer's file says of them is not looked at. The tokenizers library is
-imported when the first text needs it.
+Truncation and padding are the card's; what the tokenizer's file says of them is not looked at. The tokenizers library
+is imported when the first text needs it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _tokenizer(file: TokenizerFile, length: int, pair: bool) -> Any:
         raise DataError("To read text, flaxtl needs tokenizers: pip install 'flaxtl[text]'.") from error
     try:
         found = Tokenizer.from_str(file.path.read_text(encoding="utf-8"))
-    except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
+    except Exception as error:  # the library raises nothing narrower
         raise CardError(f"{file.path} cannot be read as a tokenizer: {error}.") from error
     special = found.num_special_tokens_to_add(pair)
     if length <= special:
@@ -166,8 +166,8 @@ class TextPreprocess:
     def _encoded(self, raw: Any) -> Any:
         if self.file is None:
             raise CardError(
-                f"The model has no {self.spec.tokenizer} beside it, without which it cannot read text. Put the one that "
-                "was published with the weights there; transformers' AutoTokenizer(...).save_pretrained writes it."
+                f"The model has no {self.spec.tokenizer} beside it, without which it cannot read text. Put the one "
+                "that was published with the weights there; transformers' AutoTokenizer(...).save_pretrained writes it."
             )
         two = isinstance(raw, (tuple, list))
         if two != self.spec.pair or (two and len(raw) != 2):

@@ -80,3 +80,37 @@ def named_settings(family: str, variant: str) -> dict[str, Any]:
     """
     family_config(family, {})
     return dataclasses.asdict(importlib.import_module(FAMILIES[family]).variant(variant))
+
+
+def resized(
+    spec: NetworkSpec, params: Mapping[str, Any], old_size: tuple[int, int], new_size: tuple[int, int]
+) -> tuple[NetworkSpec, Mapping[str, Any], tuple[str, ...]]:
+    """Fits a network to pictures of another size; a family that takes any size is returned as it is.
+
+    A family whose parameters depend on the size defines `resize(config, params, old_size, new_size)`, which returns the
+    new configuration, the new parameters and what was done to them.
+
+    Args:
+        spec: the network as a card describes it; of a user's own ("custom") nothing is known, and nothing changed.
+        params: its params collection.
+        old_size: height and width that it took.
+        new_size: height and width that it is to take.
+
+    Returns:
+        (the new description, the new params, what was done, one phrase each).
+
+    Raises:
+        ConfigError: the family cannot take this size.
+
+    Example:
+        >>> from flaxtl.card import NetworkSpec
+        >>> resized(NetworkSpec('resnet'), {'head': 1}, (224, 224), (160, 160))[1:]
+        ({'head': 1}, ())
+    """
+    if spec.family not in FAMILIES:
+        return spec, params, ()
+    resize = getattr(importlib.import_module(FAMILIES[spec.family]), "resize", None)
+    if resize is None:
+        return spec, params, ()
+    config, params, notes = resize(family_config(spec.family, spec.config), params, old_size, new_size)
+    return dataclasses.replace(spec, config=dataclasses.asdict(config)), params, notes

@@ -1,4 +1,4 @@
-"""BERT and its kin: RoBERTa and XLM-R, DistilBERT, MPNet, and the sentence encoders made of them (MiniLM, BGE, E5, GTE).
+"""BERT and its kin: RoBERTa, XLM-R, DistilBERT, MPNet, and the sentence encoders made of them (MiniLM, BGE, E5, GTE).
 
 Devlin et al., "BERT", NAACL 2019; Liu et al., "RoBERTa", 2019 (positions counted over real tokens); Sanh et al.,
 "DistilBERT", 2019; Song et al., "MPNet", NeurIPS 2020 (a bias by distance, buckets of Raffel et al., "T5", JMLR 2020);
@@ -249,7 +249,7 @@ class Bert(nn.Module):
 
 _ROBERTA = Config(50265, 514, 2, types=1, epsilon=1e-5)
 _XLM_ROBERTA = dataclasses.replace(_ROBERTA, vocabulary=250002)
-_LARGE = {"width": 1024, "depth": 24, "heads": 16, "hidden": 4096}
+_LARGE: dict[str, Any] = {"width": 1024, "depth": 24, "heads": 16, "hidden": 4096}
 VARIANTS = {
     "bert-base-uncased": Config(),
     "bert-base-cased": Config(28996),

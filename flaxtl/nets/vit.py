@@ -366,7 +366,7 @@ def resize(
 
     Example:
         >>> config = Config(grid=(2, 2), patch=(4, 4))
-        >>> stem = {'position': np.ones((1, 5, 768), np.float32)}
+        >>> stem = {'position': jnp.ones((1, 5, 768))}
         >>> new, params, notes = resize(config, {'backbone': {'stem': stem}}, (8, 8), (12, 8))
         >>> new.grid, params['backbone']['stem']['position'].shape, notes
         ((3, 2), (1, 7, 768), ('positions 2×2 → 3×2 by antialiased bicubic, 1 other token kept',))

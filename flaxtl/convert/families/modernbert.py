@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from flaxtl.card import NetworkSpec
 from flaxtl.convert.families import Family, Recognised
@@ -90,7 +90,7 @@ def _kinds(source: Mapping[str, Any], depth: int) -> Sequence[str]:
     return kinds
 
 
-def _base(source: Mapping[str, Any], kind: Literal["sliding_attention", "full_attention"]) -> float:
+def _base(source: Mapping[str, Any], kind: str) -> float:
     """The base of rotary positions, in version 5's settings or version 4's; local blocks may share the global one."""
     name, default = _BASES[kind]
     found = (source.get("rope_parameters") or {}).get(kind) or {}

@@ -16,7 +16,7 @@ from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, listed
 
 TOKENIZER = "tokenizer.json"
-# What a network takes that was trained for more is more than most texts need, and attention's cost grows with its square.
+# Some networks take thousands of tokens; few texts need them, and the cost of attention grows with their square.
 LONGEST = 512
 _MODES: dict[str, Literal["mean", "cls", "max"]] = {
     "pooling_mode_mean_tokens": "mean",
