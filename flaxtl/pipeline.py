@@ -31,8 +31,8 @@ def rms_normalise(features_BD: Array, epsilon: float = 1e-12) -> Array:
         epsilon: keeps a row of zeros at zero.
 
     Example:
-        >>> rms_normalise(jnp.array([[3.0, 4.0]])).round(3).tolist()
-        [[0.8489999771118164, 1.1310000419616699]]
+        >>> [round(float(v), 3) for v in rms_normalise(jnp.array([[3.0, 4.0]]))[0]]
+        [0.849, 1.131]
     """
     square = jnp.mean(jnp.square(features_BD), axis=-1, keepdims=True)
     return features_BD * jax.lax.rsqrt(square + epsilon)

@@ -1,7 +1,7 @@
 """Pretrains a network as `flaxtl pretrain` does; the form for job schedulers that start Python scripts.
 
-    python scripts/pretrain.py pictures/ --variant resnet18 --out runs/pretrain
-    python scripts/pretrain.py pictures/ --config configs/pretrain_characters.yaml
+python scripts/pretrain.py pictures/ --variant resnet18 --out runs/pretrain
+python scripts/pretrain.py pictures/ --config configs/pretrain_characters.yaml
 """
 
 import sys

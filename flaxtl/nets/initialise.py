@@ -56,7 +56,8 @@ def initialise(
         rules: ordered (pattern, function(rng, shape) → array); `INITIALISERS` if None.
 
     Example:
-        >>> tree = {'params': {'head': {'bias': jax.ShapeDtypeStruct((3,), jnp.float32)}}}
+        >>> import jax
+        >>> tree = {'params': {'head': {'bias': jax.ShapeDtypeStruct((3,), 'float32')}}}
         >>> initialise(tree, 0)['params']['head']['bias']
         array([0., 0., 0.], dtype=float32)
     """

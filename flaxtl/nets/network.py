@@ -79,6 +79,7 @@ class LinenNetwork:
     """A network of one of flaxtl's own families.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flaxtl import nets
         >>> from flaxtl.card import NetworkSpec
         >>> net = nets.build(NetworkSpec('resnet', {'depths': (1,), 'widths': (8,), 'stem': 'cifar'}), outputs=3)

@@ -430,7 +430,7 @@ def load(stream: BinaryIO, path: Path) -> Any:
         CheckpointError: the pickle names anything but tensors and containers, or is damaged.
 
     Example:
-        >>> import pickle
+        >>> import io, pickle
         >>> load(io.BytesIO(pickle.dumps({'epoch': 3}, protocol=2)), Path('a.pth'))
         {'epoch': 3}
     """
