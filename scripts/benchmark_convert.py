@@ -38,43 +38,33 @@ print(json.dumps([time.perf_counter() - start, time.process_time() - busy]))
 PEAK = 'print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024)'
 
 
-def write_resnet(file: Path, size: int) -> tuple[Path, int]:
-    """Writes random weights of a deep residual network as safetensors, tensor by tensor.
+def write_vit(folder: Path, size: int, width: int = 1024) -> tuple[Path, int]:
+    """Writes random weights of a vision transformer as timm publishes them, tensor by tensor.
 
     Args:
-        file: the place.
+        folder: for model.safetensors and config.json; made if need be.
         size: about how many bytes.
+        width: features of a token; 1024 as of the large ones.
 
     Returns:
-        (the file, the bytes of its largest tensor).
+        (the safetensors file, the bytes of its largest tensor).
     """
-    width = 256
-    shapes = {"conv1.weight": (64, 3, 7, 7), **_norm("bn1", 64)}
-    block = 4 * (2 * width * width * 9 + 8 * width)
-    wide = 16 * block if size < 400 << 20 else 0
-    blocks = max((size - wide) // block, 4)
-    widths = (64, 128, width, width)
-    depths = (1, 1, max(blocks - 1, 1), 1)
-    before = 64
-    for stage, (wide_now, depth) in enumerate(zip(widths, depths, strict=True), 1):
-        for number in range(depth):
-            name = f"layer{stage}.{number}"
-            shapes |= {f"{name}.conv1.weight": (wide_now, before, 3, 3), **_norm(f"{name}.bn1", wide_now)}
-            shapes |= {f"{name}.conv2.weight": (wide_now, wide_now, 3, 3), **_norm(f"{name}.bn2", wide_now)}
-            if number == 0 and stage > 1:
-                shapes |= {
-                    f"{name}.downsample.0.weight": (wide_now, before, 1, 1),
-                    **_norm(f"{name}.downsample.1", wide_now),
-                }
-            before = wide_now
-    outputs = 16384
-    shapes |= {"fc.weight": (outputs, width), "fc.bias": (outputs,)}
-    _write(file, shapes)
-    return file, max(4 * int(np.prod(s)) for s in shapes.values())
+    depth = max(round(size / (4 * 12 * width * width)), 1)
+    shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 197, width), "patch_embed.proj.weight": (width, 3, 16, 16)}
+    shapes |= {"patch_embed.proj.bias": (width,), **_layer("norm", width), **_layer("head", 1000, width)}
+    for block in range(depth):
+        name = f"blocks.{block}"
+        shapes |= {**_layer(f"{name}.norm1", width), **_layer(f"{name}.norm2", width)}
+        shapes |= {**_layer(f"{name}.attn.qkv", 3 * width, width), **_layer(f"{name}.attn.proj", width, width)}
+        shapes |= {**_layer(f"{name}.mlp.fc1", 4 * width, width), **_layer(f"{name}.mlp.fc2", width, 4 * width)}
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_large_patch16_224", "global_pool": "token"}))
+    _write(folder / "model.safetensors", shapes)
+    return folder / "model.safetensors", max(4 * int(np.prod(s)) for s in shapes.values())
 
 
-def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
+def _layer(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
 def _write(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -99,7 +89,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file, largest = write_resnet(Path(folder) / "big.safetensors", options.size * 1_000_000)
+        file, largest = write_vit(Path(folder) / "big", options.size * 1_000_000)
         found: dict[str, list[list[float]]] = {"convert": [], "plain": []}
         peak = 0
         for number in range(options.repeats):

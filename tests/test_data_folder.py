@@ -100,6 +100,25 @@ def test_folders_that_are_no_data(names, words, tmp_path):
         from_folder(pictures(tmp_path, *names))
 
 
+def test_a_wrapping_folder_and_a_licence_beside_it_are_not_classes(tmp_path):
+    place = pictures(tmp_path, "images/a/1.png", "images/b/1.png")
+    (place / "LICENSE.txt").write_text("free")
+    found = from_folder(place)
+    assert found.labels == ("a", "b")
+    assert len(found) == 2
+    inner = from_folder(pictures(tmp_path / "w", "set/train/a/1.png", "set/train/b/1.png", "set/test/a/1.png"))
+    assert inner.test is not None
+    assert inner.train.labels == ("a", "b")
+
+
+def test_of_a_folder_to_predict_only_what_the_network_takes_is_read(tmp_path):
+    place = pictures(tmp_path, "a/1.png", "2.png")
+    (place / "LICENSE.txt").write_text("free")
+    assert len(from_files(place, modality="image")) == 2
+    assert from_files(place, modality="text").modality == "text"
+    assert from_files(place / "a", modality="text").modality == "image"  # and is then refused by both names
+
+
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(DataError, match="There is no folder nowhere"):
         from_folder("nowhere")

@@ -68,7 +68,7 @@ def predict(config: PredictConfig) -> int:
     require_positive(batch_size=config.batch_size)
     _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
-    source = from_files(config.paths, on_bad_file=config.on_bad_file)
+    source = from_files(config.paths, modality=model.card.input.modality, on_bad_file=config.on_bad_file)
     predictions = model.predict(source, batch_size=config.batch_size)
     if source.skipped:
         skipped = listed(path for path, _ in source.skipped)

@@ -102,8 +102,9 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
     """Reads a folder of class folders, or train/val/test folders of them.
 
     A class is the path of the folder that directly holds the files. Zip archives in the folder count as if
-    unpacked, without a top folder that wraps all of theirs; the same file in two archives counts once.
-    Every file is read once here, so that a bad one is found before training begins.
+    unpacked, without a top folder that wraps all of theirs; the same file in two archives counts once. A folder that
+    wraps all class folders is no part of their names, and texts beside folders of pictures or sound, such as a
+    licence, are not looked at. Every file is read once here, so that a bad one is found before training begins.
 
     Args:
         path: the folder.
@@ -126,9 +127,28 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
         raise DataError(
             f"{folder} holds no pictures, sound or text. Expected {folder}/CLASS/FILE, such as {folder}/cat/1.jpg."
         )
+    members = _unwrapped(_without_notes(members))
     if {SPLIT_FOLDERS.get(p.parts[0].lower()) for p in members} <= set(SPLIT_FOLDERS.values()):
         return _split_folders(folder, members, on_bad_file)
     return _labelled(folder, members, on_bad_file)
+
+
+def _without_notes(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
+    """Leaves out the texts at the top where all that lies deeper is of another kind."""
+    deep = {modality_of(p.name) for p in members if len(p.parts) > 1}
+    if not deep or "text" in deep:
+        return members
+    return {p: m for p, m in members.items() if len(p.parts) > 1 or modality_of(p.name) != "text"}
+
+
+def _unwrapped(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
+    """Takes folders off that wrap all class folders, unless their name says which part of the data they are."""
+    while all(len(p.parts) > 2 for p in members):
+        first = {p.parts[0] for p in members}
+        if len(first) > 1 or first.pop().lower() in SPLIT_FOLDERS:
+            break
+        members = {PurePosixPath(*p.parts[1:]): m for p, m in members.items()}
+    return members
 
 
 def _split_folders(folder: Path, members: dict[PurePosixPath, Any], on_bad_file: BadFile) -> Splits:
@@ -230,11 +250,14 @@ def _defect(file: Any, modality: str) -> str | None:
     return None
 
 
-def from_files(paths: str | Path | Iterable[str | Path], *, on_bad_file: BadFile = "error") -> Source:
+def from_files(
+    paths: str | Path | Iterable[str | Path], *, modality: str | None = None, on_bad_file: BadFile = "error"
+) -> Source:
     """Reads files and folders without labels, for prediction; folders are searched through.
 
     Args:
         paths: one or more files and folders.
+        modality: what is taken of a folder's files, if it has any such; None takes all, which must be of one kind.
         on_bad_file: as in `from_folder`.
 
     Raises:
@@ -246,7 +269,9 @@ def from_files(paths: str | Path | Iterable[str | Path], *, on_bad_file: BadFile
         entry = entry.expanduser()
         if entry.is_dir():
             members = _members(entry)
-            files += [members[p] for p in sorted(members, key=lambda p: natural_key(str(p)))]
+            # Where nothing is of the wanted kind, what is there says best what is wrong.
+            wanted = [p for p in members if modality in (None, modality_of(p.name))] or list(members)
+            files += [members[p] for p in sorted(wanted, key=lambda p: natural_key(str(p)))]
         elif not entry.exists():
             raise DataError(f"There is no file {entry}.")
         elif modality_of(entry.name) is None:

@@ -93,7 +93,7 @@ def as_source(data: Any, modality: str) -> Source:
         if modality == "text" and all(isinstance(e, str) for e in entries):
             return Source.of("text", entries)
         if all(isinstance(e, (str, Path)) for e in entries):
-            return from_files(entries)
+            return from_files(entries, modality=modality)
         if modality == "image" and all(hasattr(e, "__array__") or isinstance(e, _PICTURES) for e in entries):
             return Source.of("image", entries)
         if modality == "audio" and all(hasattr(e, "__array__") or isinstance(e, _SOUNDS) for e in entries):
