@@ -12,8 +12,8 @@ from flax import linen as nn
 from flax import nnx
 
 import flaxtl
-from flaxtl import checkpoint, data, paths
-from flaxtl.card import Array, Card, Head, Image
+from flaxtl import checkpoint, data, nets, paths
+from flaxtl.card import Array, Card, Head, Image, NetworkSpec
 from flaxtl.config import FinetuneConfig, Training
 from flaxtl.errors import CardError, ConfigError, DataError, PathError, TrainingError
 from flaxtl.model import Model
@@ -393,3 +393,16 @@ def test_other_data_has_another_fingerprint():
     others = [Work(relabelled), Work(tiny.source(), tiny.source()), Work(tiny.source().subset(range(11)))]
     assert plain == Work(tiny.source()).fingerprint()
     assert len({plain, *(work.fingerprint() for work in others)}) == 4
+
+
+def test_a_vision_transformer_takes_pictures_of_another_size():
+    config = {"grid": (2, 2), "patch": (8, 8), "width": 16, "depth": 1, "heads": 2, "hidden": 32}
+    spec = NetworkSpec("vit", config)
+    network = nets.build(spec, 2)
+    card = Card(Image((16, 16), 1), spec, (Head(labels=("x", "y")),))
+    model = Model(network, network.init(0, np.zeros((1, 16, 16, 1), np.float32)), card)
+    result = flaxtl.finetune(model, tiny.source(), strategy="head", size=32)
+    assert result.model.card.input.size == (32, 32)
+    assert result.model.params["backbone"]["stem"]["position"].shape == (1, 17, 16)
+    assert any("32×32" in note for note in result.model.notes)
+    assert len(result.model.predict(tiny.source())) == len(tiny.source())

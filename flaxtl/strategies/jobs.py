@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl import config as configs
-from flaxtl import data, metrics
+from flaxtl import data, metrics, paths
 from flaxtl.card import Card, Head, Image, NetworkSpec
 from flaxtl.config import EvaluateConfig, FinetuneConfig, PretrainConfig
 from flaxtl.convert import load
@@ -313,9 +313,15 @@ def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
         raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
     require_positive(size=size)
-    changed = dataclasses.replace(model.card.input, size=(size, size))
-    note = f"pictures of {size}×{size} in place of {'×'.join(map(str, model.card.input.size))}"
-    return dataclasses.replace(model, card=dataclasses.replace(model.card, input=changed), notes=(*model.notes, note))
+    from flaxtl import nets
+
+    old, new = model.card.input.size, (size, size)
+    spec, params, done = nets.resized(model.card.network, model.params, old, new)
+    network = model.network if spec == model.card.network else nets.build(spec, len(model.card.labels))
+    card = dataclasses.replace(model.card, input=dataclasses.replace(model.card.input, size=new), network=spec)
+    notes = (*model.notes, f"pictures of {size}×{size} in place of {'×'.join(map(str, old))}", *done)
+    variables = {**model.variables, paths.PARAMS: dict(params)}
+    return dataclasses.replace(model, network=network, variables=variables, card=card, notes=notes)
 
 
 def _blank_card(n: configs.NetworkConfig) -> Card:
