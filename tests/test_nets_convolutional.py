@@ -27,7 +27,7 @@ MOBILE = {
     "top": 20,
     "pooled": 10,
 }
-CONVNEXT = {"depths": (2, 1, 2), "widths": (8, 12, 16), "response_norm": True}
+CONVNEXT = {"kernel": 3, "depths": (2, 1, 2), "widths": (8, 12, 16), "response_norm": True}
 SMALL = [("mobilenet", MOBILE), ("mobilenet", {**MOBILE, "padding": "same", "pooled": 0}), ("convnext", CONVNEXT)]
 
 
@@ -104,6 +104,15 @@ def test_a_network_is_the_same_scanned_and_nearly_so_in_bfloat16(family, setting
     coarse = run(Execution(dtype="bfloat16"))
     assert coarse.dtype == jnp.float32
     assert np.abs(coarse - plain).max() <= 0.05 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize(("family", "settings"), SMALL[1:])
+def test_fresh_depthwise_kernels_are_drawn_by_what_they_see_which_is_one_channel(family, settings):
+    tree = nets.build(NetworkSpec(family, settings), 3).init(0, jnp.ones((1, 32, 32, 3)))["params"]
+    found = [a for leaf, a in paths.leaves(tree) if "/depthwise/" in leaf.path and leaf.path.endswith("kernel")]
+    assert len(found) == 5
+    for kernel in found:
+        assert kernel.std() == pytest.approx(np.sqrt(2 / np.prod(kernel.shape[:2])), rel=0.35)
 
 
 def test_a_channel_of_zeros_has_a_derivative_under_response_normalisation():

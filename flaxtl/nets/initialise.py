@@ -22,6 +22,11 @@ def _kaiming(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.float32(np.sqrt(1.0 / fan)) * rng.standard_normal(shape, dtype=np.float32)
 
 
+def _depthwise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """He normal where each output sees one channel: the fan is the kernel's area."""
+    return np.float32(np.sqrt(2.0 / np.prod(shape[:-2]))) * rng.standard_normal(shape, dtype=np.float32)
+
+
 def _ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.ones(shape, np.float32)
 
@@ -37,6 +42,7 @@ INITIALISERS: list[tuple[str, Callable[..., np.ndarray]]] = [
     ("batch_stats:**/mean", _zeros),
     ("batch_stats:**/var", _ones),
     ("**/scale", _ones),
+    ("**/depthwise/**/kernel", _depthwise),
     ("**/kernel", _kaiming),
     ("**", _normal(0.02)),
 ]
