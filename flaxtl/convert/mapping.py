@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl import paths
+from flaxtl.convert.buffers import contiguous
 from flaxtl.errors import CheckpointError, listed
 
 _SHOWN = 40
@@ -260,7 +261,7 @@ def apply(step: Step, read: Callable[[str], np.ndarray], struct: Any) -> np.ndar
             f"{step.sources[0]} is {made.dtype.name}, which is not supported here; expected float32, float16 or "
             "bfloat16. Dequantise it first."
         )
-    return np.ascontiguousarray(made, struct.dtype).reshape(struct.shape)  # which makes a number a row
+    return contiguous(made, struct.dtype)
 
 
 _WIDENED = ("float16", "bfloat16", "float32", "float64")

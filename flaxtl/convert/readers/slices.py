@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxtl.convert.buffers import empty
 from flaxtl.errors import CheckpointError
 
 
@@ -27,7 +28,7 @@ def read_slice(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[
     Raises:
         CheckpointError: the file ends before the array does.
     """
-    flat = np.empty(math.prod(shape), dtype)
+    flat = empty((math.prod(shape),), dtype)
     with open(path, "rb") as file:
         file.seek(offset)
         count = file.readinto(flat.view(np.uint8).data)

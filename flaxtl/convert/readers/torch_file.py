@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxtl.convert.buffers import contiguous
 from flaxtl.convert.readers import pickled
 from flaxtl.convert.readers.pickled import StridedTensor
 from flaxtl.convert.readers.slices import cut_off, read_slice
@@ -154,7 +155,7 @@ def as_tensor(tensor: StridedTensor, read_span: Any, order: str) -> Tensor:
         if tensor.extent == 0:
             return np.empty(tensor.shape, tensor.dtype)
         view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
-        return np.ascontiguousarray(view).astype(tensor.dtype, copy=False).reshape(tensor.shape)
+        return contiguous(view, tensor.dtype)
 
     return Tensor(tensor.shape, tensor.dtype, read_tensor)
 
