@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from flaxtl import checkpoint, paths
 from flaxtl.checkpoint import orbax_io
 from flaxtl.cli import main
-from flaxtl.convert import load
+from flaxtl.convert import load, mapping
 from flaxtl.convert.converting import EXTRAS, convert, is_finite, plan_conversion
 from flaxtl.convert.export import export
 from flaxtl.convert.loading import embedded
@@ -241,6 +241,16 @@ def test_a_leaf_that_cannot_be_made_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="no such tensor"):
         checkpoint.save_lazily(tmp_path / "x", leaves, make)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1), (2, 3, 1, 0), (2, 1, 0), (0,), ()])
+@pytest.mark.parametrize("size", [3, 300_000])
+def test_a_copy_in_order_is_numpys(order, size):
+    shape = {0: (), 1: (size,), 2: (size // 3, 3), 3: (size // 3, 3, 1), 4: (size // 6 + 1, 3, 2, 1)}[len(order)]
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float16).transpose(order)
+    made = mapping.contiguous(array, np.float32)
+    assert (made.shape, made.dtype, made.flags.c_contiguous) == (array.shape, np.float32, True)
+    assert np.array_equal(made, array.astype(np.float32))
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [], [np.nan, 1], [np.inf], [-np.inf, 3]])

@@ -165,10 +165,12 @@ def _verify(file: Path, name: str, about: Any) -> None:
     wanted = (lfs.get("sha256") if isinstance(lfs, dict) else lfs.sha256) if lfs else about.blob_id
     found = sha256(file.resolve()) if lfs else _git_checksum(file)
     if wanted and found != wanted:
-        place = file.resolve()
+        # The client would take the damaged file for a good one ever after.
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)
         raise CheckpointError(
             f"{name} is not what the hub says it is (its checksum is {found[:12]}… and not {wanted[:12]}…): the "
-            f"download was damaged or tampered with. Delete {place} and fetch it again."
+            "download was damaged or tampered with. It was deleted; fetch it again."
         )
 
 
@@ -215,8 +217,11 @@ def _is_answer(error: Exception) -> bool:
     from huggingface_hub import errors
 
     answers = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
-    status = getattr(getattr(error, "response", None), "status_code", 0) or 0
-    return isinstance(error, answers) or 400 <= status < 500
+    return isinstance(error, answers) or 400 <= _status(error) < 500
+
+
+def _status(error: Exception) -> int:
+    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
 
 
 def _told(error: Exception, repo: str, revision: str) -> CheckpointError:
@@ -229,7 +234,7 @@ def _told(error: Exception, repo: str, revision: str) -> CheckpointError:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return CheckpointError(f"{repo} has no revision {revision!r}. Name a branch, a tag or a whole commit.")
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError) or _status(error) in (401, 403, 404):
         return CheckpointError(
             f"The hub has no model {repo!r}, or it is private. Check the name; for a private one log in "
             "(hf auth login) or set HF_TOKEN."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from importlib.metadata import version
@@ -127,5 +128,13 @@ def _key(weights: Weights) -> str:
         for name, file in weights.files.items()
         if file.suffix in _SETTINGS and file.stat().st_size <= _LARGEST_SETTINGS
     }
-    told = [version("flaxtl"), weights.origin, settings]
+    told = [_converter(), weights.origin, settings]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _converter() -> list[str]:
+    """Returns what names the converter: the version, and its code, which changes without one in a checkout."""
+    here = Path(__file__).parent
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(here.rglob("*.py"))))
+    return [version("flaxtl"), code.hexdigest()]

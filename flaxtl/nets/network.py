@@ -113,7 +113,8 @@ class LinenNetwork:
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
-        return jax.eval_shape(self.module.init, jax.random.key(0), x)
+        # The key is made inside, so that nothing is computed and no device is started.
+        return jax.eval_shape(lambda x: self.module.init(jax.random.key(0), x), x)
 
     def init(self, seed: int, x: Any) -> dict[str, Any]:
         """Returns fresh variables, drawn by `INITIALISERS`; the head is zero."""

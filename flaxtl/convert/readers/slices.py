@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from flaxtl.convert.buffers import empty
 from flaxtl.errors import CheckpointError
 
 
@@ -28,7 +27,7 @@ def read_slice(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[
     Raises:
         CheckpointError: the file ends before the array does.
     """
-    flat = empty((math.prod(shape),), dtype)
+    flat = np.empty(math.prod(shape), dtype)
     with open(path, "rb") as file:
         file.seek(offset)
         count = file.readinto(flat.view(np.uint8).data)

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from flaxtl.convert.buffers import contiguous
 from flaxtl.convert.readers import pickled
-from flaxtl.convert.readers.pickled import StridedTensor
 from flaxtl.convert.readers.slices import cut_off, read_slice
+from flaxtl.convert.readers.torch_tensors import BYTES, StridedTensor
 from flaxtl.convert.weights import Tensor
 from flaxtl.errors import CheckpointError, listed
 
@@ -55,7 +54,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
                 start, info = offsets[name], entries[name]
                 if start is None:
                     return archive.read(name)
-                return _checked(path, info, read_slice(path, start, (info.file_size,), pickled.BYTES)).tobytes()
+                return _checked(path, info, read_slice(path, start, (info.file_size,), BYTES)).tobytes()
 
             value = pickled.load(io.BytesIO(content(f"{root}data.pkl")), path)
             order = content(f"{root}byteorder").decode() if f"{root}byteorder" in entries else sys.byteorder
@@ -154,8 +153,8 @@ def as_tensor(tensor: StridedTensor, read_span: Any, order: str) -> Tensor:
         strides = tuple(s * dtype.itemsize for s in tensor.strides)
         if tensor.extent == 0:
             return np.empty(tensor.shape, tensor.dtype)
-        view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
-        return contiguous(view, tensor.dtype)
+        view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides)
+        return np.asarray(view, tensor.dtype, order="C")
 
     return Tensor(tensor.shape, tensor.dtype, read_tensor)
 
