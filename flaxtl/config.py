@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 from flaxtl.errors import ConfigError, did_you_mean, listed
 
 C = TypeVar("C")
-StrategyName = Literal["head", "full", "lpft", "scratch"]
+StrategyName = Literal["head", "cut", "lpft", "full", "scratch"]
 Statistics = Literal["stored", "batch"]
 BadFile = Literal["error", "skip"]
 
@@ -128,6 +128,11 @@ class Run:
     """Delete the run that the directory holds."""
     json: bool = False
     """Print the result as JSON."""
+    cache: str = "auto"
+    """Where the activations of frozen parts are kept for the next run: a directory, auto for the user's own cache, off
+    for nowhere."""
+    cache_gigabytes: float = 10.0
+    """What the cache may grow to; what was not used for longest goes first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +145,8 @@ class FinetuneConfig:
     """The model to start from: a directory that flaxtl saved, or flaxtl:characters, the embedded one."""
     strategy: StrategyName = "head"
     """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
-    weights (option 2); lpft does the one and then the other; scratch is the control without pretraining."""
+    weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
+    scratch is the control without pretraining."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -150,7 +156,13 @@ class FinetuneConfig:
     size: int | None = None
     """Another picture size than the pretrained network's, in pixels a side."""
     trainable: tuple[str, ...] = ("**",)
-    """Patterns of the parameters that full and lpft train."""
+    """Patterns of the parameters that full, lpft and cut train."""
+    cut: str = "0.5"
+    """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl probe
+    proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
+    views: int = 0
+    """How many random changes of each picture (see the augmentation) are drawn once and kept where frozen parts are
+    computed once: for head none unless asked, for cut 4 if an augmentation is set."""
     data_options: Data = Data()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()

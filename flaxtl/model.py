@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from flaxtl import checkpoint, paths, surgery
 from flaxtl.card import Card, Task
-from flaxtl.data import Loader, Source, as_source
+from flaxtl.data import Entry, Loader, Source, as_source
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
 from flaxtl.nets.network import Network
-from flaxtl.pipeline import Pipeline, compiled
+from flaxtl.pipeline import Pipeline, compiled, spread
 from flaxtl.predictions import Predictions
 
 CHECKPOINT = "checkpoint"
@@ -120,25 +120,38 @@ class Model:
         """Runs the network over data, row by row.
 
         Args:
-            data: a Source, paths, or arrays.
+            data: a Source, paths, arrays, or an `Entry`, whose rows enter at the segment that it says.
             stop: one past the last segment to run; None for logits.
             batch_size: rows at a time.
 
         Returns:
             (float [rows, …], int32 [rows] the example that each row belongs to).
         """
-        source = self.source(data)
-        loader = Loader(source, self.pipeline.preprocess, min(batch_size, len(source)), train=False)
-        run = compiled(self.pipeline, 0, stop)
-        found, index = [], []
-        variables = jax.device_put(self.variables)
-        for batch in loader.iterate():
-            real = batch["weight"] > 0
-            found.append(np.asarray(run(variables, batch["inputs"]))[real])
-            index.append(batch["example_index"][real])
-        values, numbers = np.concatenate(found), np.concatenate(index)
+        found = list(self.stream(self.entry(data), stop=stop, batch_size=batch_size))
+        values = np.concatenate([part for part, _ in found])
+        numbers = np.concatenate([index for _, index in found])
         order = np.argsort(numbers, kind="stable")  # texts come by length
         return values[order], numbers[order]
+
+    def stream(self, entry: Entry, *, stop: int | None, batch_size: int) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields what leaves segment `stop` - 1, batch by batch: (array or arrays by name [rows, …], int32 [rows]).
+
+        Args:
+            entry: the examples and the segment that they enter.
+            stop: one past the last segment to run; None for logits.
+            batch_size: rows at a time.
+        """
+        loader = Loader(entry.source, entry.preprocess, min(batch_size, len(entry)), train=False)
+        run = compiled(self.pipeline, entry.start, stop)
+        variables, place = spread(self.variables)
+        for batch in loader.iterate():
+            real = batch["weight"] > 0
+            values = run(variables, place(batch["inputs"]))
+            yield jax.tree.map(lambda a, real=real: np.asarray(a)[real], values), batch["example_index"][real]
+
+    def entry(self, data: Any) -> Entry:
+        """Returns data as examples that enter a segment: the first, unless they are such an `Entry` already."""
+        return data if isinstance(data, Entry) else Entry(self.source(data), self.pipeline.preprocess)
 
     def source(self, data: Any) -> Source:
         """Returns data as a Source of the card's modality.

@@ -93,11 +93,39 @@ def compiled(pipeline: Pipeline, start: int, stop: int | None) -> Callable[[Mapp
 
     def run(variables: Mapping[str, Any], inputs: Any) -> Any:
         whole = lambda part: pipeline(variables, part, start, stop)[0]  # noqa: E731
-        if jax.default_backend() != "cpu":
+        if jax.default_backend() != "cpu" or jax.local_device_count() > 1:
             return whole(inputs)
         return sliced(whole, inputs)
 
     return jax.jit(run)
+
+
+def spread(variables: Mapping[str, Any]) -> tuple[Mapping[str, Any], Callable[[Any], Any]]:
+    """Puts variables on this process's devices, and returns them with a function that divides a batch among these.
+
+    Args:
+        variables: every device gets all of them.
+
+    Returns:
+        (variables on the devices, batch → batch on the devices; one that does not divide evenly is on each as a whole).
+
+    Example:
+        >>> variables, place = spread({'w': jnp.ones(2)})
+        >>> place(jnp.zeros((8, 2))).shape
+        (8, 2)
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return jax.device_put(variables), lambda batch: batch
+    mesh = jax.make_mesh((len(devices),), ("data",), (jax.sharding.AxisType.Auto,), devices=devices)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    divided = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+
+    def place(batch: Any) -> Any:
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        return jax.device_put(batch, divided if rows % len(devices) == 0 else everywhere)
+
+    return jax.device_put(variables, everywhere), place
 
 
 # About eight photographs of 224 × 224, or as much text: measured best between 4 and 8 for most networks.

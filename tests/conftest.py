@@ -26,8 +26,11 @@ def pytest_configure(config):
         config.own_compilation_cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flaxtl-xla-")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # The cache of activations, too, is the tests' own and not their user's.
+    config.own_cache = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flaxtl-cache-")
 
 
 def pytest_unconfigure(config):
+    shutil.rmtree(config.own_cache, ignore_errors=True)
     if hasattr(config, "own_compilation_cache"):
         shutil.rmtree(config.own_compilation_cache, ignore_errors=True)

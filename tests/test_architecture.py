@@ -12,6 +12,7 @@ FLOORS = [
     {"demo"},
     {"strategies"},
     {"probe", "train"},
+    {"activations"},
     {"convert"},
     {"model"},
     {"pipeline"},

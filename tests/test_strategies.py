@@ -19,7 +19,8 @@ from flaxtl.errors import CardError, ConfigError, DataError, PathError, Training
 from flaxtl.model import Model
 from flaxtl.nets.adapt import LinenModule, NnxModule
 from flaxtl.strategies import STRATEGIES, phases_of
-from flaxtl.strategies.training import Work, cadence
+from flaxtl.strategies.training import cadence
+from flaxtl.strategies.work import Work
 from flaxtl.train.loop import Cadence, Standing, run_steps
 
 STEPS = {"epochs": 8, "batch_size": 8, "learning_rate": 0.02, "save_every": 100}

@@ -2,6 +2,7 @@
 
 from flaxtl.data.arrays import from_arrays
 from flaxtl.data.augment import Augment
+from flaxtl.data.entry import Entry
 from flaxtl.data.folder import from_files, from_folder
 from flaxtl.data.loader import Loader
 from flaxtl.data.opening import as_source, digits, open_source
@@ -12,6 +13,7 @@ from flaxtl.data.turned import with_turned_classes
 
 __all__ = [
     "Augment",
+    "Entry",
     "Example",
     "Loader",
     "Source",

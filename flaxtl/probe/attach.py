@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from flaxtl import paths, surgery
+from flaxtl.activations import Store, compute
+from flaxtl.activations.computing import Reporter
+from flaxtl.activations.identity import View
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
@@ -17,15 +21,25 @@ from flaxtl.probe.search import solve_head
 
 
 def solve_and_attach(
-    model: Model, source: Source, *, smoothing: float = 0.0, seed: int = 0
+    model: Model,
+    source: Source,
+    *,
+    store: Store | None = None,
+    views: Sequence[View] = (),
+    smoothing: float = 0.0,
+    seed: int = 0,
+    report: Reporter = lambda done: None,
 ) -> tuple[Model, dict[str, Any]]:
     """Computes features once, solves the head, and returns the model with it and what was found.
 
     Args:
         model: with a head of the right number of outputs; its values do not matter.
         source: labelled training data.
+        store: where features are kept for the next time.
+        views: random changes; the features of each count as further examples that no fold divides.
         smoothing: label smoothing.
         seed: of the cross-validation's folds.
+        report: told how many examples have their features.
 
     Raises:
         DataError: fewer than two classes, or features that are not finite.
@@ -35,25 +49,55 @@ def solve_and_attach(
         raise DataError(
             f"The training data holds {len(np.unique(targets))} class; at least two are needed to tell apart."
         )
-    features = model.features(source)
-    if features.ndim != 2:
-        raise ConfigError(f"The head's input has shape {features.shape[1:]} an example; expected one vector.")
+    each = [_features(model, source, store, view, report) for view in (None, *views)]
+    head = solve_head(
+        np.concatenate(each),
+        np.concatenate([targets] * len(each)),
+        len(model.card.labels),
+        task=task,
+        sample_weight=np.concatenate([np.asarray(source.weights, np.float32) / len(each)] * len(each)),
+        label_smoothing=smoothing,
+        seed=seed,
+        groups=_groups(source, len(each)),
+    )
+    return attach(model, head), found_by(head, each[0])
+
+
+def features_of(model: Model, source: Source, store: Store | None, view: View | None = None) -> np.ndarray:
+    """Returns the features of a source's examples, float [examples, features], from a store where they are there.
+
+    Args:
+        model: whose backbone computes them.
+        source: the examples; the rows of one (windows of a clip) are averaged.
+        store: where features are kept.
+        view: a random change of the examples.
+    """
+    return _features(model, source, store, view, lambda done: None)
+
+
+def _features(model: Model, source: Source, store: Store | None, view: View | None, report: Reporter) -> np.ndarray:
+    rows = compute(model, source, model.network.border, store, view=view, report=report)
+    if rows and (isinstance(rows[0][0], dict) or rows[0][0].ndim != 1):
+        shape = "several arrays" if isinstance(rows[0][0], dict) else f"shape {rows[0][0].shape}"
+        raise ConfigError(f"The head's input has {shape} an example; expected one vector.")
+    features = np.stack([_mean(several) for several in rows])
     if not np.isfinite(features).all():
         bad = [source.keys[i] for i in np.flatnonzero(~np.isfinite(features).all(1))]
         raise DataError(
             f"The features of {listed(bad)} are not finite numbers. The parameters hold NaN or the input is extreme."
         )
-    head = solve_head(
-        features,
-        targets,
-        len(model.card.labels),
-        task=task,
-        sample_weight=np.asarray(source.weights, np.float32),
-        label_smoothing=smoothing,
-        seed=seed,
-        groups=source.groups,
-    )
-    return attach(model, head), found_by(head, features)
+    return features
+
+
+def _mean(rows: Sequence[Any]) -> np.ndarray:
+    return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
+
+
+def _groups(source: Source, views: int) -> list[str] | None:
+    """Returns what cross-validation must not divide: the source's groups, and the views of one example."""
+    if views == 1:
+        return None if source.groups is None else list(source.groups)
+    return [str(i) if source.groups is None else source.groups[i] for i in range(len(source))] * views
 
 
 def attach(model: Model, head: SolvedHead) -> Model:

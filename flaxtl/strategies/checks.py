@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from flaxtl import freeze
 from flaxtl.config import Optimizer, Training
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
 from flaxtl.strategies.phases import Phase
-from flaxtl.strategies.training import trained_patterns
+from flaxtl.strategies.training import trained_labels
 
 
 def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> None:
@@ -90,5 +89,5 @@ def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
     """
     for phase in phases:
         if phase.kind == "train":
-            freeze.labels(model.params, trained_patterns(phase, model))
+            trained_labels(phase, model)
     model.pipeline.preprocess.rows(source.raw[0])

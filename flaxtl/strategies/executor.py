@@ -8,7 +8,9 @@ from flaxtl.checkpoint import RunCheckpoints
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
 from flaxtl.strategies.phases import Phase
-from flaxtl.strategies.training import TrainPhase, Work
+from flaxtl.strategies.training import TrainPhase
+from flaxtl.strategies.work import Work
+from flaxtl.train.progress import progress_bar
 from flaxtl.train.store import MemoryCheckpoints
 
 
@@ -50,7 +52,16 @@ def _store(work: Work, number: int) -> RunCheckpoints | MemoryCheckpoints:
 
 
 def _solve(work: Work, number: int, phase: Phase, model: Model) -> Model:
-    model, found = solve_and_attach(model, work.train, smoothing=phase.training.label_smoothing, seed=work.seed)
+    with progress_bar(f"phase {number}: features", len(work.train), shown=work.shown) as report:
+        model, found = solve_and_attach(
+            model,
+            work.train,
+            store=work.store,
+            views=work.views(phase),
+            smoothing=phase.training.label_smoothing,
+            seed=work.seed,
+            report=lambda done: report(done, ""),
+        )
     work.evidence.append({"kind": "solve", **found})
     work.log(phase=number, kind="solve", **found)
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from flaxtl import config as configs
 from flaxtl import data, metrics, paths
+from flaxtl.activations import Store, default_folder
 from flaxtl.card import Card, Head, Image, NetworkSpec
 from flaxtl.config import EvaluateConfig, FinetuneConfig, PretrainConfig
 from flaxtl.convert import load
@@ -20,10 +21,11 @@ from flaxtl.data import Source, Splits
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.metrics import Metrics
 from flaxtl.model import Model
+from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
-from flaxtl.strategies.training import Work
+from flaxtl.strategies.work import Work
 from flaxtl.train.rundir import RunDirectory
 
 
@@ -186,7 +188,12 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
 
 
 def evaluate(
-    model: Model | str, examples: Any, *, batch_size: int = 64, options: configs.Data | None = None
+    model: Model | str,
+    examples: Any,
+    *,
+    batch_size: int = 64,
+    options: configs.Data | None = None,
+    enter: Callable[[Source], Any] = lambda source: source,
 ) -> Metrics:
     """Measures a model on labelled data.
 
@@ -195,6 +202,7 @@ def evaluate(
         examples: a Source, a folder or a table, with the model's class names.
         batch_size: examples at a time.
         options: how data is read.
+        enter: puts the examples where they enter the network, for activations that are there already.
 
     Returns:
         Accuracy and other figures, each with its interval.
@@ -205,7 +213,7 @@ def evaluate(
     require_labelled(source)
     model.card.require_modality(source.modality)
     source = source.with_labels(model.card.labels)
-    logits = model.logits(source, batch_size=batch_size) / model.card.head.temperature
+    logits = model.logits(enter(source), batch_size=batch_size) / model.card.head.temperature
     return metrics.evaluate(logits, np.asarray(source.targets), model.card.labels)
 
 
@@ -227,7 +235,7 @@ def _run(
     """Claims the run directory, runs the phases, saves the model and measures it."""
     require_fit(model, phases, work.train)
     run = RunDirectory.claim(config.out, config) if config.out else None
-    work.seed, work.run, work.shown = config.run.seed, run, shown
+    work.seed, work.run, work.shown, work.store = config.run.seed, run, shown, _store(config.run)
     work.notes += _said(work.train)
     began = time.perf_counter()
     model = execute(work, model, phases)
@@ -235,13 +243,21 @@ def _run(
     model = dataclasses.replace(model, card=model.card.with_provenance(**_with_figure(provenance, work.evidence)))
     if run is not None:
         model.save(run.model, overwrite=run.resumed)
-    figures = None if test is None else evaluate(model, test)
+    # What the last phase left frozen is as it was, so that the test part's activations may be there already.
+    start = model.network.border if phases[-1].kind == "solve" else segment_named(model.network, phases[-1].start)
+    figures = None if test is None else evaluate(model, test, enter=lambda source: work.enter(model, source, start))
     directory = None if run is None else run.path
     evidence, notes = tuple(work.evidence), tuple(work.notes)
     result = Result(model, strategy, len(work.train), seconds, evidence, figures, directory, notes)
     if run is not None:
         run.write_result(result.to_dict())
     return result
+
+
+def _store(run: configs.Run) -> Store | None:
+    if run.cache == "off":
+        return None
+    return Store(default_folder() if run.cache == "auto" else run.cache, limit=run.cache_gigabytes * 1e9)
 
 
 def _with_figure(provenance: dict[str, dict[str, Any]], evidence: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Literal
 from flaxtl.config import FRESH_RATE, Augmentation, FinetuneConfig, Optimizer, PretrainConfig, Training
 from flaxtl.errors import ConfigError, did_you_mean
 
+# Of one picture, where an augmentation is asked for: more cost more passes below the border and bring little.
+_VIEWS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -18,6 +21,9 @@ class Phase:
         kind: "solve" computes features once and solves the head; "train" takes gradient steps.
         trainable: patterns of the parameters that a "train" phase trains; the head always is.
         init: "keep" starts from the parameters as they come, "fresh" draws every one anew.
+        start: the segment that training begins at, by name or as a share of the depth; all below is frozen, computed
+            once for each example and kept. "" trains through the whole network.
+        views: random changes of each example that are computed once and kept where something below is frozen.
         training: how long, how large the batches, which statistics, what is best.
         optimizer: what updates the parameters.
         augment: random changes to the training pictures.
@@ -26,6 +32,8 @@ class Phase:
     kind: Literal["solve", "train"]
     trainable: tuple[str, ...] = ("**",)
     init: Literal["keep", "fresh"] = "keep"
+    start: str = ""
+    views: int = 0
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
     augment: Augmentation = Augmentation()
@@ -33,7 +41,7 @@ class Phase:
 
 def head(config: FinetuneConfig) -> tuple[Phase, ...]:
     """Option 1: the head is solved on frozen features; nothing else changes."""
-    return (Phase("solve", training=config.training),)
+    return (Phase("solve", views=config.views, training=config.training, augment=config.augment),)
 
 
 def full(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -51,7 +59,7 @@ def _everything(config: FinetuneConfig, rate: float, head_rate: float) -> tuple[
         chosen = dataclasses.replace(chosen, learning_rate=rate * FRESH_RATE[chosen.optimizer])
     if chosen.head_rate is None:
         chosen = dataclasses.replace(chosen, head_rate=head_rate)
-    return (Phase("train", config.trainable, "keep", config.training, chosen, config.augment),)
+    return (Phase("train", config.trainable, training=config.training, optimizer=chosen, augment=config.augment),)
 
 
 def lpft(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -59,16 +67,24 @@ def lpft(config: FinetuneConfig) -> tuple[Phase, ...]:
     return (*head(config), *_everything(config, rate=0.3, head_rate=1.0))
 
 
+def cut(config: FinetuneConfig) -> tuple[Phase, ...]:
+    """Between the options: the head is solved, then all above a border is trained; what lies below is computed once."""
+    [above] = _everything(config, rate=0.3, head_rate=1.0)
+    views = config.views or (_VIEWS if config.augment != Augmentation() else 0)
+    return (*head(config), dataclasses.replace(above, start=config.cut, views=views))
+
+
 def scratch(config: FinetuneConfig) -> tuple[Phase, ...]:
     """The control: the same network from fresh parameters, with batch statistics, since stored ones would be empty."""
     training = dataclasses.replace(config.training, statistics="batch")
-    return (Phase("train", ("**",), "fresh", training, config.optimizer, config.augment),)
+    return (Phase("train", init="fresh", training=training, optimizer=config.optimizer, augment=config.augment),)
 
 
 STRATEGIES: dict[str, Callable[[FinetuneConfig], tuple[Phase, ...]]] = {
     "head": head,
-    "full": full,
+    "cut": cut,
     "lpft": lpft,
+    "full": full,
     "scratch": scratch,
 }
 
@@ -90,7 +106,7 @@ def phases_of(config: FinetuneConfig) -> tuple[Phase, ...]:
 
 def pretraining(config: PretrainConfig) -> tuple[Phase, ...]:
     """Supervised pre-training from scratch."""
-    return (Phase("train", ("**",), "fresh", config.training, config.optimizer, config.augment),)
+    return (Phase("train", init="fresh", training=config.training, optimizer=config.optimizer, augment=config.augment),)
 
 
 def epochs_for(examples: int) -> int:

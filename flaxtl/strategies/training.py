@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,52 +14,16 @@ import numpy as np
 from flaxtl import freeze, metrics, paths
 from flaxtl.card import Card
 from flaxtl.checkpoint import RunCheckpoints
-from flaxtl.data import Augment, Loader, Source
+from flaxtl.data import Augment, Entry, Loader
 from flaxtl.errors import CheckpointError, ConfigError, TrainingError, listed
 from flaxtl.model import Model, non_finite
+from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.phases import Phase, epochs_for
+from flaxtl.strategies.work import Work
 from flaxtl.train import TrainState, init_state, make_step, model_loss, optim
 from flaxtl.train.loop import Cadence, Standing, run_steps
 from flaxtl.train.progress import progress_bar
-from flaxtl.train.rundir import RunDirectory
 from flaxtl.train.store import MemoryCheckpoints
-
-
-@dataclasses.dataclass
-class Work:
-    """What phases are run on.
-
-    Attributes:
-        train: the training data.
-        validation: what decides which step is best; None keeps the last.
-        seed: of everything that is drawn.
-        run: where states and metrics are kept; None keeps the best state in memory.
-        shown: whether a progress bar is shown.
-        evidence: what the phases found out, one entry a phase, for the report.
-        notes: what the user should know, one sentence each.
-    """
-
-    train: Source
-    validation: Source | None = None
-    seed: int = 0
-    run: RunDirectory | None = None
-    shown: bool = False
-    evidence: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-    def log(self, **entry: Any) -> None:
-        """Writes a line of metrics."""
-        if self.run is not None:
-            self.run.log(**entry)
-
-    def fingerprint(self) -> str:
-        """Returns a digest of which examples are trained and judged on, by their keys, classes and weights."""
-        digest = hashlib.sha256()
-        for source in (self.train, self.validation):
-            if source is not None:
-                digest.update(repr((source.modality, source.labels, source.keys)).encode())
-                digest.update(source.targets.tobytes() + source.weights.tobytes())
-        return digest.hexdigest()
 
 
 def cadence(phase: Phase, examples: int) -> Cadence:
@@ -81,6 +44,15 @@ def trained_patterns(phase: Phase, model: Model) -> tuple[str, ...]:
     return (*phase.trainable, f"{model.card.head.path}/**")
 
 
+def trained_labels(phase: Phase, model: Model) -> Any:
+    """Labels a model's parameters as `optim.build` takes them; all below the phase's first segment is frozen."""
+    labels = optim.group_labels(model.params, trained_patterns(phase, model), model.card.head.path)
+    start = segment_named(model.network, phase.start)
+    return paths.map_with_leaf(
+        lambda leaf, label: label if model.network.segment_of(leaf.path) >= start else freeze.FROZEN, labels
+    )
+
+
 class TrainPhase:
     """One phase of gradient steps."""
 
@@ -88,12 +60,15 @@ class TrainPhase:
         self.work, self.number, self.phase, self.store = work, number, phase, store
         self.cadence = cadence(phase, len(work.train))
         self.fingerprint = work.fingerprint()
+        self.start = 0
+        self.validation: Entry | None = None
 
     def run(self, model: Model, *, resume: bool) -> Model:
         """Trains the model; goes on from the last kept state if asked to."""
         work, training = self.work, self.phase.training
         model = self._with_kept_card(model) if resume else self._started(model)
-        labels = optim.group_labels(model.params, trained_patterns(self.phase, model), model.card.head.path)
+        self.start = segment_named(model.network, self.phase.start)
+        labels = trained_labels(self.phase, model)
         tx = optim.build(self.phase.optimizer, labels, self.cadence.steps)
         stats = {k: v for k, v in model.variables.items() if k != paths.PARAMS}
         state = init_state(model.params, tx, labels, stats=stats, seed=work.seed, ema=training.ema is not None)
@@ -105,7 +80,15 @@ class TrainPhase:
         live: frozenset[str] = frozenset()
         if training.statistics == "batch":
             live = freeze.live_statistics(labels, stats.get("batch_stats", {}))
-        loss = model_loss(model.pipeline, task=model.card.head.task, live=live, smoothing=training.label_smoothing)
+        if work.validation is not None:
+            self.validation = work.enter(model, work.validation, self.start)
+        loss = model_loss(
+            model.pipeline,
+            task=model.card.head.task,
+            live=live,
+            smoothing=training.label_smoothing,
+            start=self.start,
+        )
         state = self._train(model, state, make_step(loss, tx, ema_decay=training.ema), standing)
         return self._finish(model, state, labels, standing)
 
@@ -123,12 +106,14 @@ class TrainPhase:
         stopped = training.patience is not None and standing.stale >= training.patience
         if standing.step >= cadence.steps or stopped:
             return state
+        views = work.views(self.phase)
+        entry = work.enter(model, work.train, self.start, views)
         loader = Loader(
-            work.train,
-            model.pipeline.preprocess,
-            min(training.batch_size, len(work.train)),
+            entry.source,
+            entry.preprocess,
+            min(training.batch_size, len(entry)),
             seed=work.seed,
-            augment=Augment(**dataclasses.asdict(self.phase.augment)),
+            augment=None if self.start else Augment(**dataclasses.asdict(self.phase.augment)),
         )
         batches = loader.iterate(standing.step, cadence.steps - standing.step)
         name = f"phase {self.number}: training"
@@ -146,13 +131,13 @@ class TrainPhase:
             )
 
     def _evaluator(self, model: Model) -> Callable[[TrainState], tuple[float, dict[str, float]]] | None:
-        if self.work.validation is None:
+        if self.validation is None:
             return None
-        validation = self.work.validation
+        validation = self.validation
 
         def evaluate(state: TrainState) -> tuple[float, dict[str, float]]:
             logits = model.with_variables(_variables(state)).logits(validation)
-            loss, accuracy = metrics.loss_and_accuracy(logits, validation.targets, model.card.head.task)
+            loss, accuracy = metrics.loss_and_accuracy(logits, validation.source.targets, model.card.head.task)
             figure = accuracy if self.phase.training.monitor == "accuracy" else -loss
             return figure, {"validation_loss": loss, "validation_accuracy": accuracy}
 
@@ -207,9 +192,8 @@ class TrainPhase:
                 found |= {"best_step": standing.best_step, "monitor": monitor, "best": figure}
         model = model.with_variables(jax.tree.map(np.asarray, _variables(state)))
         temperature = 1.0
-        validation = self.work.validation
-        if validation is not None and model.card.head.task == "classification":
-            temperature = metrics.fit_temperature(model.logits(validation), validation.targets)
+        if self.validation is not None and model.card.head.task == "classification":
+            temperature = metrics.fit_temperature(model.logits(self.validation), self.validation.source.targets)
         self.work.evidence.append(found)
         return dataclasses.replace(model, card=model.card.with_head(temperature=float(temperature)))
 
