@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flaxtl.nets.adapt import LinenModule, NnxModule
     from flaxtl.predictions import Predictions
     from flaxtl.strategies.jobs import Result, evaluate, finetune, pretrain
+    from flaxtl.strategies.rate_finder import lr_find
 
 _MODULES = ("checkpoint", "data", "freeze", "metrics", "nets", "paths", "probe", "surgery", "train")
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "evaluate": "strategies.jobs",
     "finetune": "strategies.jobs",
     "load": "convert",
+    "lr_find": "strategies.rate_finder",
     "pretrain": "strategies.jobs",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "finetune",
     "freeze",
     "load",
+    "lr_find",
     "metrics",
     "nets",
     "paths",

@@ -107,6 +107,23 @@ INPUTS: dict[str, type] = {kind.modality: kind for kind in (Image, Audio, Text, 
 
 
 @dataclasses.dataclass(frozen=True)
+class Conformal:
+    """Which classes a prediction set holds; see `flaxtl.metrics.fit_conformal`.
+
+    Attributes:
+        alpha: the share of sets that may miss the truth.
+        quantile: the highest score of a class in the set.
+        method: "lac" scores a class by one minus its probability, "aps" by that of it and all likelier ones.
+        examples: the held-out examples that the quantile was taken from.
+    """
+
+    alpha: float = 0.1
+    quantile: float = 1.0
+    method: Literal["lac", "aps"] = "lac"
+    examples: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Head:
     """An output layer: where it is in the tree, what it says, and its calibration.
 
@@ -116,6 +133,7 @@ class Head:
         labels: names in the order of the outputs.
         temperature: what logits are divided by before they become probabilities.
         normalise: "rms" divides each example's features by their root mean square before the head.
+        conformal: how prediction sets are made, or None.
     """
 
     path: str = "head"
@@ -123,6 +141,7 @@ class Head:
     labels: tuple[str, ...] = ()
     temperature: float = 1.0
     normalise: Literal["none", "rms"] = "none"
+    conformal: Conformal | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +186,11 @@ class Card:
         return self.head.labels
 
     def with_head(self, **changes: Any) -> Card:
-        """Returns a card whose first head has the given fields replaced."""
+        """Returns a card whose first head has the given fields replaced.
+
+        The conformal quantile belongs to the probabilities that it was taken from, and is dropped unless it is given.
+        """
+        changes.setdefault("conformal", None)
         return dataclasses.replace(self, heads=(dataclasses.replace(self.head, **changes), *self.heads[1:]))
 
     def with_provenance(self, **entries: Any) -> Card:
@@ -260,6 +283,8 @@ def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if hint == Conformal | None:
+        return None if value is None else _build(Conformal, value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(value)
     if origin is Literal and value not in typing.get_args(hint):

@@ -5,6 +5,7 @@ Nothing here imports JAX, so that ``flaxtl --help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -16,104 +17,14 @@ import tyro
 import yaml
 from tyro.conf import Positional, arg
 
+from flaxtl.data_settings import BadFile, Data, DataConfig
 from flaxtl.errors import ConfigError, did_you_mean, listed
+from flaxtl.probe_settings import ProbeConfig, RankConfig
+from flaxtl.training_settings import Augmentation, Lora, Optimizer, Training
 
 C = TypeVar("C")
-StrategyName = Literal["head", "cut", "lpft", "full", "scratch"]
-Statistics = Literal["stored", "batch"]
-BadFile = Literal["error", "skip"]
-
-
-# The learning rate of a network that is trained from scratch.
-FRESH_RATE = {"adamw": 1e-3, "sgd": 1e-2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """What updates the trained parameters."""
-
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum."""
-    learning_rate: float | None = None
-    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD, and from pretrained weights a fifth (full)
-    or three tenths (lpft) of that."""
-    head_rate: float | None = None
-    """What the head's learning rate is multiplied by; by default 10 where a new head meets pretrained weights (full),
-    else 1."""
-    weight_decay: float = 1e-4
-    """Per step, times the learning rate; on kernels only, never on biases or scales."""
-    momentum: float = 0.9
-    """Of SGD."""
-    clip_norm: float | None = 1.0
-    """The gradient norm of the trained parameters is cut to this."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
-    warmup: float = 0.1
-    """The share of all steps in which the learning rate rises from zero."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Random changes to training pictures. Nothing is changed by default."""
-
-    flip: bool = False
-    """Mirror left and right; not for digits or letters."""
-    crop_scale: tuple[float, float] | None = None
-    """Crop a random part of this share of the area (random resized crop)."""
-    degrees: float = 0.0
-    """Turn by up to this angle."""
-    shear: float = 0.0
-    """Shear by up to this angle, in degrees."""
-    zoom: tuple[float, float] = (1.0, 1.0)
-    """Scale by a factor in this range."""
-    shift: float = 0.0
-    """Move by up to this share of the size."""
-    min_resolution: int | None = None
-    """Shrink to a random side of at least this many pixels and enlarge again."""
-    thickness: float = 0.0
-    """The probability of making strokes thicker by one or two pixels a side, or (rarely) thinner by one."""
-    brightness: float = 0.0
-    """Change the brightness by up to this share."""
-    contrast: float = 0.0
-    """Change the contrast by up to this share."""
-    noise: float = 0.0
-    """Add Gaussian noise of up to this standard deviation, in units of the value range."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """How data is read."""
-
-    input_column: str | None = None
-    """The table's column of paths or contents; guessed if there is one that can be."""
-    label_column: str | None = None
-    """The table's column of labels; guessed if there is one that can be."""
-    on_bad_file: BadFile = "error"
-    """What to do with an unreadable file: stop and name it, or skip, count and list them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How long and how a network is trained."""
-
-    epochs: float | None = None
-    """Passes over the data; by default chosen from the number of examples."""
-    batch_size: int = 32
-    """Examples a step."""
-    statistics: Statistics = "stored"
-    """Whether BatchNorm normalises with stored statistics or with the batch's; frozen layers always with the stored."""
-    label_smoothing: float = 0.0
-    """The share of each target that is spread evenly over the classes."""
-    ema: float | None = None
-    """Decay a step of a moving average of the parameters, which is then what is evaluated and saved."""
-    validation: float = 0.0
-    """The share of the training data held out to choose the best step; 0 uses a val folder if there is one."""
-    monitor: Literal["accuracy", "loss"] = "accuracy"
-    """Which validation figure decides what is best."""
-    patience: int | None = None
-    """Stop after this many evaluations without a better one."""
-    save_every: int | None = None
-    """Evaluate and save each so many steps; by default ten times a phase."""
+Parallel = Literal["jit", "pmap", "fsdp"]
+StrategyName = Literal["auto", "head", "cut", "lpft", "gradual", "lora", "full", "scratch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +44,20 @@ class Run:
     for nowhere."""
     cache_gigabytes: float = 10.0
     """What the cache may grow to; what was not used for longest goes first."""
+    parallel: Parallel = "jit"
+    """How several devices train as one, with the results of one: jit spreads the batch, fsdp also the parameters, pmap
+    maps one device's program over all."""
+    microbatch: int | None = None
+    """Work off each batch in parts of this many examples, to save memory; what is learnt stays that of the whole batch
+    (batch statistics are those of each part)."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that train as one, or auto on a TPU slice, Slurm or Kubernetes."""
+    processes: int | None = None
+    """How many there are, where the coordinator is not auto."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+    peer_timeout: float = 600.0
+    """Seconds to wait for the other processes before giving up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +65,14 @@ class FinetuneConfig:
     """Train a published network on your data: a new head, or everything."""
 
     data: Positional[str] = ""
-    """A folder of class folders, a .csv or .jsonl table, or "digits"."""
+    """A folder of class folders, a .csv, .jsonl or .parquet table, tfds:name, hf:owner/name, or "digits"."""
     pretrained: Annotated[str, arg(name="from")] = "flaxtl:characters"
     """The model to start from: a directory that flaxtl saved, or flaxtl:characters, the embedded one."""
     strategy: StrategyName = "head"
     """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
     weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
-    scratch is the control without pretraining."""
+    gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters; scratch
+    is the control without pretraining; auto judges head, cut and lpft by your data and keeps what is best."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -156,13 +82,21 @@ class FinetuneConfig:
     size: int | None = None
     """Another picture size than the pretrained network's, in pixels a side."""
     trainable: tuple[str, ...] = ("**",)
-    """Patterns of the parameters that full, lpft and cut train."""
+    """Patterns of the parameters that full, lpft, cut and gradual train."""
     cut: str = "0.5"
-    """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl probe
-    proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
+    """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl
+    probe proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
     views: int = 0
     """How many random changes of each picture (see the augmentation) are drawn once and kept where frozen parts are
-    computed once: for head none unless asked, for cut 4 if an augmentation is set."""
+    computed once: for head none unless asked, for cut and gradual 4 if an augmentation is set."""
+    budget: str | None = "10m"
+    """How long auto may take, such as 90s, 10m or 1.5h, the final training included; None is as long as it wants."""
+    stages: int = 4
+    """In how many steps gradual goes down to the first part of the network."""
+    schedule_rule: Literal["none", "bit"] = "none"
+    """bit takes the number of steps and mixup from the number of examples (BiT-HyperRule; Kolesnikov et al. 2020),
+    where --epochs and --mixup do not say otherwise."""
+    lora: Lora = Lora()
     data_options: Data = Data()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
@@ -195,7 +129,8 @@ class PretrainConfig:
     """Train a network from scratch on a large data set: the seed of all transfer."""
 
     data: Positional[str] = ""
-    """A folder of class folders (zip archives in it are read as if unpacked), or a .csv or .jsonl table."""
+    """A folder of class folders (zip archives in it are read as if unpacked), a .csv, .jsonl or .parquet table,
+    tfds:name, or hf:owner/name."""
     out: str | None = "runs/pretrain"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -213,13 +148,29 @@ class PretrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EstimateConfig:
+    """Say what a fine-tuning will need of a machine, by compiling it for one that need not be there."""
+
+    config: Positional[str] = ""
+    """A YAML file of finetune's settings, such as the config.yaml of a run; without it the defaults."""
+    topology: str = "cpu:1"
+    """cpu:N, gpu:N (or a100:N, h100:N, h200:N), or a TPU slice such as v5e:4x4, for which libtpu must be installed."""
+    classes: int = 10
+    """How many classes the new head will have."""
+    examples: int = 1000
+    """How many training examples there will be."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Measure a model on labelled data, with intervals."""
 
     model: Positional[str] = ""
     """A directory that flaxtl saved."""
     data: Positional[str] = ""
-    """A folder of class folders, a .csv or .jsonl table, or "digits"."""
+    """A folder of class folders, a .csv, .jsonl or .parquet table, tfds:name, hf:owner/name, or "digits"."""
     data_options: Data = Data()
     batch_size: int = 64
     """Examples at a time."""
@@ -272,6 +223,52 @@ class InspectConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LrFindConfig:
+    """Find a learning rate: train while it rises, and see where the loss falls fastest."""
+
+    data: Positional[str] = ""
+    """A folder of class folders, a .csv, .jsonl or .parquet table, tfds:name, hf:owner/name, or "digits"."""
+    pretrained: Annotated[str, arg(name="from")] = "flaxtl:characters"
+    """The model to start from."""
+    strategy: Literal["full", "lpft"] = "full"
+    """What the rate is for: everything trained with a new head, or with a head that was solved first."""
+    steps: int = 100
+    """How many; batches repeat where there are fewer."""
+    lowest: float = 1e-7
+    """The first step's learning rate."""
+    highest: float = 1.0
+    """The last step's, if the loss has not grown beyond all bounds before."""
+    batch_size: int = 32
+    """Examples a step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """As for finetune."""
+    weight_decay: float = 1e-4
+    """As for finetune."""
+    head_rate: float | None = None
+    """As for finetune."""
+    layer_decay: float = 1.0
+    """As for finetune."""
+    out: str | None = None
+    """A PNG file for the plot, which needs matplotlib."""
+    seed: int = 0
+    """Of order and augmentation."""
+    json: bool = False
+    """Print the result as JSON."""
+    data_options: Data = Data()
+    augment: Augmentation = Augmentation()
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Show runs side by side, and whether their difference is more than chance."""
+
+    runs: Positional[tuple[str, ...]] = ()
+    """Run directories."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DemoConfig:
     """Fifty labelled digits, four ways: both options, the same network from scratch, raw pixels."""
 
@@ -294,6 +291,12 @@ COMMANDS: dict[str, type] = {
     "predict": PredictConfig,
     "convert": ConvertConfig,
     "inspect": InspectConfig,
+    "compare": CompareConfig,
+    "data": DataConfig,
+    "probe": ProbeConfig,
+    "rank": RankConfig,
+    "lr-find": LrFindConfig,
+    "estimate": EstimateConfig,
     "demo": DemoConfig,
 }
 
@@ -345,7 +348,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in choices:
             return None
-        return _checked(value, next(c for c in choices if c is not type(None)), where)
+        *others, last = [c for c in choices if c is not type(None)]
+        for choice in others:
+            with contextlib.suppress(ConfigError):
+                return _checked(value, choice, where)
+        return _checked(value, last, where)
     if origin is Literal:
         if value not in choices:
             raise ConfigError(f"The setting {where!r} is {value!r}; expected one of {listed(map(repr, choices))}.")

@@ -38,6 +38,10 @@ class TrainingError(FlaxtlError):
     """Training that cannot go on, such as a loss that is no longer a finite number."""
 
 
+class Preempted(FlaxtlError):
+    """Training that was asked to end, and whose state is saved: no mistake, and nothing is lost."""
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Returns up to `count` of `known` that are spelled most like `word`, best first."""
     return difflib.get_close_matches(word, list(known), n=count, cutoff=0.4)

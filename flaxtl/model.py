@@ -77,7 +77,8 @@ class Model:
             lambda a: np.asarray(a) / np.asarray(temperature, a.dtype), paths.subtree(self.params, path)
         )
         variables = {**self.variables, paths.PARAMS: surgery.graft(self.params, path, head)}
-        return dataclasses.replace(self, variables=variables, card=self.card.with_head(temperature=1.0))
+        card = self.card.with_head(temperature=1.0, conformal=self.card.head.conformal)
+        return dataclasses.replace(self, variables=variables, card=card)
 
     def with_head(
         self, labels: Sequence[str], *, task: Task = "classification", init: str = "zeros", seed: int = 0

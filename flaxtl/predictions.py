@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from flaxtl.card import Head
+from flaxtl.metrics.conformal import prediction_sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,16 @@ class Predictions:
         labels: class names in the order of the columns.
         values: float [inputs, labels]; probabilities, or the predicted numbers of a regression.
         task: "classification", "multilabel" or "regression".
+        sets: bool [inputs, labels], the classes of each prediction set; None where the card has no quantile.
+        alpha: the share of sets that may miss the truth.
     """
 
     keys: tuple[str, ...]
     labels: tuple[str, ...]
     values: np.ndarray
     task: str = "classification"
+    sets: np.ndarray | None = None
+    alpha: float | None = None
 
     @classmethod
     def of(cls, keys: Sequence[str], logits: np.ndarray, head: Head) -> Predictions:
@@ -39,7 +44,11 @@ class Predictions:
             "multilabel": expit,
             "regression": lambda z: z,
         }
-        return cls(tuple(keys), head.labels, turn[head.task](np.asarray(logits, np.float64)), head.task)
+        values = turn[head.task](np.asarray(logits, np.float64))
+        if head.conformal is None or head.task != "classification":
+            return cls(tuple(keys), head.labels, values, head.task)
+        held = prediction_sets(values, head.conformal)
+        return cls(tuple(keys), head.labels, values, head.task, held, head.conformal.alpha)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -63,12 +72,18 @@ class Predictions:
         """The prediction of each input."""
         return [self.prediction(i) for i in range(len(self))]
 
+    def prediction_set(self, row: int) -> list[str]:
+        """Returns the classes of one input's prediction set, the likeliest first; empty where there are no sets."""
+        if self.sets is None:
+            return []
+        return [self.labels[k] for k in np.argsort(-self.values[row], kind="stable") if self.sets[row, k]]
+
     def __iter__(self) -> Iterator[tuple[str, str, float]]:
         for i, key in enumerate(self.keys):
             yield key, self.prediction(i), float(self.values[i].max())
 
     def to_csv(self) -> str:
-        """Returns a table: path, prediction, probability, and a column a class.
+        """Returns a table: path, prediction, probability, the prediction set if there is one, and a column a class.
 
         Example:
             >>> print(Predictions(('a.png',), ('no', 'yes'), np.array([[0.25, 0.75]])).to_csv(), end='')
@@ -77,13 +92,15 @@ class Predictions:
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["path", "prediction", "probability", *self.labels])
+        has_sets = self.sets is not None
+        table.writerow(["path", "prediction", "probability", *(["set"] if has_sets else []), *self.labels])
         for i, (key, name, probability) in enumerate(self):
-            table.writerow([key, name, f"{probability:.6f}", *(f"{p:.6f}" for p in self.values[i])])
+            held = [";".join(self.prediction_set(i))] if has_sets else []
+            table.writerow([key, name, f"{probability:.6f}", *held, *(f"{p:.6f}" for p in self.values[i])])
         return text.getvalue()
 
     def to_json(self) -> str:
-        """Returns a JSON list of {path, prediction, probability, probabilities}."""
+        """Returns a JSON list of {path, prediction, probability, set, probabilities}; no set where there is none."""
         return json.dumps([self._row(i) for i in range(len(self))], ensure_ascii=False, indent=2) + "\n"
 
     def _row(self, i: int) -> dict[str, Any]:
@@ -93,10 +110,15 @@ class Predictions:
             "path": self.keys[i],
             "prediction": self.prediction(i),
             "probability": best,
+            **({} if self.sets is None else {"set": self.prediction_set(i)}),
             "probabilities": named,
         }
 
     def to_text(self) -> str:
-        """Returns one line an input, for the terminal."""
+        """Returns one line an input, for the terminal; a set of several classes stands behind it."""
         width = max((len(k) for k in self.keys), default=0)
-        return "".join(f"{key:<{width}}  {name}  {p:.1%}\n" for key, name, p in self)
+        return "".join(f"{key:<{width}}  {name}  {p:.1%}{self._set_text(i)}\n" for i, (key, name, p) in enumerate(self))
+
+    def _set_text(self, row: int) -> str:
+        held = self.prediction_set(row)
+        return f"  (one of {', '.join(held)})" if len(held) > 1 else ""

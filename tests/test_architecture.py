@@ -11,14 +11,15 @@ FLOORS = [
     {"cli"},
     {"demo"},
     {"strategies"},
-    {"probe", "train"},
+    {"probe", "train", "report"},
     {"activations"},
     {"convert"},
     {"model"},
     {"pipeline"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
-    {"paths"},
+    {"data_settings", "probe_settings", "training_settings"},
+    {"paths", "processes"},
     {"errors"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

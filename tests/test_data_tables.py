@@ -128,7 +128,6 @@ def test_a_column_of_paths_is_not_taken_for_text(odd, photos):
         ('text,label\n"x,a\n', "not a well-formed table at line"),
         ("text,label,label\nx,a,b\n", "more than one column 'label'"),
         ("text,label\nx,a\ny,\n", "Example 2 of .* lacks 'text' or 'label'"),
-        ("text,label\nx,a\ny,a\n", "holds the one class 'a'"),
         ("words,label\nx,a\n", "columns words, label; which one holds the input cannot be guessed"),
         ("text;label\nx;a\n", "columns text;label; which one"),
         (b"text,label\nx,a\n\xff,b\n", "is not UTF-8 at line 3"),

@@ -27,6 +27,7 @@ CASES = {
     "lpft": ["--strategy", "lpft", *COMMON],
     "full": ["--strategy", "full", "--ema", "0.9", "--validation", "0.25", "--statistics", "batch", *COMMON],
 }
+SPEED = ("examples_per_second", "step_seconds", "data_wait")  # other each time
 KILLED_AT = 10  # in phase 2 of lpft and phase 1 of full; the last state before it is of step 8
 
 KILLED = """
@@ -109,7 +110,7 @@ def full(made):
 
 def metrics_of(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in SPEED} for line in lines]
 
 
 def result_of(run):
@@ -226,6 +227,25 @@ def test_a_lost_best_state_is_told_and_the_last_one_used(full):
     result = json.loads((run / "result.json").read_text())
     assert result["notes"][0].startswith(f"The best state, of step {best}, is lost; the last one is used.")
     assert "best_step" not in result["evidence"][-1]
+
+
+def test_a_run_that_is_asked_to_end_keeps_its_state_and_loses_nothing(runs, monkeypatch, capsys):
+    run, log = runs.place / "asked", RunDirectory.log
+
+    def log_and_ask(self, **entry):
+        log(self, **entry)
+        if entry.get("step") == KILLED_AT and "loss" in entry:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, "log", log_and_ask)
+        assert main(runs.words(run)) == 0
+    step = KILLED_AT + 1
+    assert f"Stopped after step {step} as asked, with its state kept" in capsys.readouterr().err
+    assert max(int(p.name) for p in runs.states(run).iterdir()) == step
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert main(runs.words(run, "--resume")) == 0
+    assert_equal(run, runs.place / "whole")
 
 
 # What is refused

@@ -109,6 +109,8 @@ def _parts(raw: Any) -> Iterable[bytes | None]:
         return [b"bytes", raw]
     if isinstance(raw, (tuple, list)):
         return [b"several", *(content_digest(part) for part in raw)]
+    if hasattr(raw, "content"):
+        return [b"content", raw.content()]
     if dataclasses.is_dataclass(raw) and not isinstance(raw, (type, os.PathLike)) and not hasattr(raw, "read"):
         values = [getattr(raw, f.name) for f in dataclasses.fields(raw)]
         return [type(raw).__name__.encode(), *(content_digest(value) for value in values)]

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxtl import paths
+from flaxtl import paths, processes
 from flaxtl.checkpoint.files import NotWrittenError, set_aside
 from flaxtl.errors import CheckpointError, FlaxtlError, listed
 
@@ -59,6 +59,25 @@ def _quiet() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         sys.unraisablehook = hook
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Has Orbax act in this process by itself: of several, one writes what all of them read (see `processes`)."""
+    if processes.count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    me = processes.index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+
+
+def _composite(**items: Any) -> ocp.CompositeCheckpointHandler:
+    options = ocp.CompositeOptions(multiprocessing_options=_alone())
+    return ocp.CompositeCheckpointHandler(composite_options=options, **items)
+
+
+def _tree_handler(**settings: Any) -> ocp.PyTreeCheckpointHandler:
+    return ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone(), **settings)
 
 
 def find(directory: str | Path) -> tuple[Path, tuple[str, ...]]:
@@ -115,7 +134,7 @@ def metadata(item: Path) -> tuple[dict[Keys, jax.ShapeDtypeStruct], dict[str, An
     """Returns (shape and dtype by keys, custom metadata, notes) without reading array bytes."""
     try:
         with _quiet():
-            found = ocp.PyTreeCheckpointHandler().metadata(item)
+            found = _tree_handler().metadata(item)
             stored = paths.items(found.tree)
     except _FAILURES as error:
         raise damaged(item, error) from error
@@ -149,7 +168,7 @@ def read(item: Path, wanted: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, 
     like = paths.unflatten({k: np.empty(s.shape, s.dtype) for k, s in wanted.items()})
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), ocp.Checkpointer(_tree_handler(), multiprocessing_options=_alone()) as checkpointer:
             tree = checkpointer.restore(
                 item, args=ocp.args.PyTreeRestore(item=like, restore_args=arguments, partial_restore=True)
             )
@@ -163,7 +182,8 @@ def read(item: Path, wanted: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, 
 def write(directory: Path, arrays: Mapping[Keys, np.ndarray], custom: Mapping[str, Any]) -> None:
     """Writes arrays as the item 'state' of a checkpoint directory that does not exist yet."""
     try:
-        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        handler = _composite(**{ITEM: _tree_handler()})
+        with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(directory, args=_arguments(arrays), custom_metadata=dict(custom))
     except _FAILURES as error:
         raise NotWrittenError(directory, _first_line(error)) from error
@@ -253,10 +273,10 @@ def write_lazily(directory: Path, leaves: Mapping[Keys, Lazy], custom: Callable[
     try:
         with _quiet():
             # Random-looking numbers shrink by some 7 %, for twice the time.
-            inner = ocp.PyTreeCheckpointHandler(type_handler_registry=registry, use_compression=False)
-            handler = ocp.CompositeCheckpointHandler(**{ITEM: inner})
+            inner = _tree_handler(type_handler_registry=registry, use_compression=False)
+            handler = _composite(**{ITEM: inner})
             tree = ocp.args.PyTreeSave(paths.unflatten(leaves), ocdbt_target_data_file_size=_CHUNK)
-            with ocp.Checkpointer(handler) as checkpointer:
+            with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
                 checkpointer.save(directory, args=ocp.args.Composite(**{ITEM: tree}), custom_metadata=told)
     except FlaxtlError:  # of a leaf that could not be made
         raise
@@ -298,12 +318,18 @@ class Manager:
         self._swept = False
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._recover()
+            if processes.first():
+                self._recover()
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=_Policy(preserved), enable_async_checkpointing=False, create=False
+                preservation_policy=_Policy(preserved),
+                enable_async_checkpointing=False,
+                create=False,
+                multiprocessing_options=_alone(),
             )
             with _quiet():
-                self._manager = ocp.CheckpointManager(self.directory, options=options)
+                self._manager = ocp.CheckpointManager(
+                    self.directory, options=options, item_handlers={ITEM: _tree_handler()}
+                )
         except _FAILURES as error:
             raise CheckpointError(
                 f"The states of the run in {self.directory} cannot be opened: {_first_line(error)}. "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flaxtl import config as configs
-from flaxtl.errors import ConfigError, FlaxtlError, did_you_mean
+from flaxtl.errors import ConfigError, FlaxtlError, Preempted, did_you_mean
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone is noticed
         return code
+    except Preempted as stopped:
+        print(f"flaxtl: {stopped}", file=sys.stderr)
+        return 0
     except FlaxtlError as error:
         if debug:
             traceback.print_exc()
@@ -71,7 +74,7 @@ def _run(words: list[str]) -> int:
     prepare_environment()
     from flaxtl.cli import commands
 
-    return getattr(commands, name)(config)
+    return getattr(commands, name.replace("-", "_"))(config)
 
 
 def _config(name: str, words: list[str]) -> Any:

@@ -4,11 +4,16 @@ from flaxtl.data.arrays import from_arrays
 from flaxtl.data.augment import Augment
 from flaxtl.data.entry import Entry
 from flaxtl.data.folder import from_files, from_folder
+from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.loader import Loader
-from flaxtl.data.opening import as_source, digits, open_source
+from flaxtl.data.opening import as_source, digits, open_source, with_split
+from flaxtl.data.parquet import from_parquet
+from flaxtl.data.records import Record
+from flaxtl.data.selecting import limited, renamed, select
 from flaxtl.data.source import Example, Source, Splits
 from flaxtl.data.splits import few_shot, folds, stratified_split
 from flaxtl.data.tables import from_csv, from_jsonl
+from flaxtl.data.tensorflow_sets import from_tfds
 from flaxtl.data.turned import with_turned_classes
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "Entry",
     "Example",
     "Loader",
+    "Record",
     "Source",
     "Splits",
     "as_source",
@@ -26,8 +32,15 @@ __all__ = [
     "from_csv",
     "from_files",
     "from_folder",
+    "from_hf",
     "from_jsonl",
+    "from_parquet",
+    "from_tfds",
+    "limited",
     "open_source",
+    "renamed",
+    "select",
     "stratified_split",
+    "with_split",
     "with_turned_classes",
 ]

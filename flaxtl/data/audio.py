@@ -17,6 +17,7 @@ import numpy as np
 from flaxtl.card import Audio
 from flaxtl.data.augment import Augment
 from flaxtl.data.image import ZipMember
+from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
 
@@ -46,7 +47,7 @@ def decode(raw: Any) -> Clip:
     """Turns a file, or an array, into a clip of floats.
 
     Args:
-        raw: a path, bytes, a `ZipMember`, a `Clip`, or an array at the network's sample rate.
+        raw: a path, bytes, a `ZipMember`, a `Record`, a `Clip`, or an array at the network's sample rate.
 
     Returns:
         A clip, float32 [samples, channels].
@@ -58,11 +59,13 @@ def decode(raw: Any) -> Clip:
         >>> decode(np.array([0, 16384], np.int16)).samples.tolist()
         [[0.0], [0.5]]
     """
-    if isinstance(raw, Clip):
-        return _checked("The clip", np.asarray(raw.samples), raw.sample_rate)
-    if isinstance(raw, np.ndarray):
-        return _checked("The clip", raw, None)
     name = _name(raw)
+    if isinstance(raw, Record):
+        raw = raw.value()
+    if isinstance(raw, Clip):
+        return _checked(name, np.asarray(raw.samples), raw.sample_rate)
+    if isinstance(raw, np.ndarray):
+        return _checked(name, raw, None)
     try:
         data = raw if isinstance(raw, bytes) else raw.read() if isinstance(raw, ZipMember) else Path(raw).read_bytes()
     except (OSError, zipfile.BadZipFile) as error:
@@ -84,7 +87,7 @@ def decode(raw: Any) -> Clip:
 
 
 def _name(raw: Any) -> str:
-    return f"The clip {raw}" if isinstance(raw, (str, Path, ZipMember)) else "The clip"
+    return f"The clip {raw}" if isinstance(raw, (str, Path, ZipMember, Record)) else "The clip"
 
 
 def _needed(module: str, purpose: str) -> Any:

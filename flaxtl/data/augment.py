@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image as pillow
 from PIL import ImageFilter
 
+from flaxtl.data.rand_augment import rand_augment
+
 # Thickening is drawn nine times as often as thinning: a thin stroke made thinner is soon no stroke.
 _STROKES = (ImageFilter.MinFilter(3), *4 * (ImageFilter.MaxFilter(3),), *5 * (ImageFilter.MaxFilter(5),))
 
@@ -29,6 +31,7 @@ class Augment:
         brightness: largest change, as a share.
         contrast: largest change, as a share.
         noise: largest standard deviation of Gaussian noise, as a share of the value range.
+        rand_augment: number of operations and magnitude of `rand_augment`, which comes before the changes of tone.
 
     Example:
         >>> row = np.full((8, 8, 1), 100, np.uint8)
@@ -47,6 +50,7 @@ class Augment:
     brightness: float = 0.0
     contrast: float = 0.0
     noise: float = 0.0
+    rand_augment: tuple[int, float] | None = None
 
     @property
     def geometric(self) -> bool:
@@ -72,6 +76,8 @@ class Augment:
             row = row[:, ::-1]
         if self.geometric or self.thickness or self.min_resolution:
             row = self._moved(row, rng)
+        if self.rand_augment is not None:
+            row = rand_augment(row, rng, int(self.rand_augment[0]), float(self.rand_augment[1]))
         if self.brightness or self.contrast or self.noise:
             row = self._toned(row, rng)
         return np.ascontiguousarray(row)

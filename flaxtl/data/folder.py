@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from flaxtl.data.audio import decode as decode_sound
 from flaxtl.data.image import UNREADABLE, ZipMember, decode
+from flaxtl.data.selecting import from_paths
 from flaxtl.data.source import Source, Splits, natural_key, natural_order
 from flaxtl.data.text import read_text
 from flaxtl.errors import DataError, listed
@@ -98,7 +99,7 @@ def _archive(file: Path) -> list[tuple[PurePosixPath, ZipMember]]:
     ]
 
 
-def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source | Splits:
+def from_folder(path: str | Path, *, classes_by: str | None = None, on_bad_file: BadFile = "error") -> Source | Splits:
     """Reads a folder of class folders, or train/val/test folders of them.
 
     A class is the path of the folder that directly holds the files. Zip archives in the folder count as if
@@ -108,14 +109,16 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
 
     Args:
         path: the folder.
+        classes_by: a pattern of paths with {} where the class stands, for files that lie in no class folders: '{}_*'
+            takes 7 of 7_jackson_32.wav.
         on_bad_file: "error" stops at an unreadable file and names it, "skip" collects them in `skipped`.
 
     Returns:
         A source, or `Splits` if the top folders are called train, val (valid, validation) and test.
 
     Raises:
-        DataError: the folder is missing, holds no data, one class, several modalities, a file outside the class
-            folders, or a bad file.
+        DataError: the folder is missing, holds no data, several modalities, a file outside the class folders, or a
+            bad file.
     """
     folder = Path(path).expanduser()
     if not folder.exists():
@@ -129,8 +132,8 @@ def from_folder(path: str | Path, *, on_bad_file: BadFile = "error") -> Source |
         )
     members = _unwrapped(_without_notes(members))
     if {SPLIT_FOLDERS.get(p.parts[0].lower()) for p in members} <= set(SPLIT_FOLDERS.values()):
-        return _split_folders(folder, members, on_bad_file)
-    return _labelled(folder, members, on_bad_file)
+        return _split_folders(folder, members, classes_by, on_bad_file)
+    return _labelled(folder, members, classes_by, on_bad_file)
 
 
 def _without_notes(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
@@ -151,7 +154,9 @@ def _unwrapped(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
     return members
 
 
-def _split_folders(folder: Path, members: dict[PurePosixPath, Any], on_bad_file: BadFile) -> Splits:
+def _split_folders(
+    folder: Path, members: dict[PurePosixPath, Any], classes_by: str | None, on_bad_file: BadFile
+) -> Splits:
     parts: dict[str, dict[PurePosixPath, Any]] = {}
     for path, member in members.items():
         part, inner = parts.setdefault(SPLIT_FOLDERS[path.parts[0].lower()], {}), PurePosixPath(*path.parts[1:])
@@ -162,9 +167,9 @@ def _split_folders(folder: Path, members: dict[PurePosixPath, Any], on_bad_file:
         raise DataError(
             f"{folder} holds {listed(sorted(parts))} but no train folder. Add one, or name one of them as the data."
         )
-    train = _labelled(folder, parts["train"], on_bad_file)
+    train = _labelled(folder, parts["train"], classes_by, on_bad_file)
     others = {
-        name: _labelled(folder, files, on_bad_file, labels=train.labels)
+        name: _labelled(folder, files, classes_by, on_bad_file, labels=train.labels)
         for name, files in parts.items()
         if name != "train"
     }
@@ -172,18 +177,28 @@ def _split_folders(folder: Path, members: dict[PurePosixPath, Any], on_bad_file:
 
 
 def _labelled(
-    folder: Path, members: dict[PurePosixPath, Any], on_bad_file: BadFile, labels: Sequence[str] | None = None
+    folder: Path,
+    members: dict[PurePosixPath, Any],
+    classes_by: str | None,
+    on_bad_file: BadFile,
+    labels: Sequence[str] | None = None,
 ) -> Source:
     order = sorted(members, key=lambda p: natural_key(str(p)))
-    classes = natural_order({str(p.parent) for p in order})
-    if labels is None and len(classes) < 2:
-        where = "no class folders" if classes == (".",) else f"the one class {classes[0]!r}"
-        raise DataError(f"{folder} holds {where}; expected at least two, each a folder with its files in it.")
+    files = [members[p] for p in order]
+    if classes_by is not None:
+        names = list(from_paths([str(file) for file in files], classes_by, "--label-column"))
+        return source_of_files(files, on_bad_file, names, labels)
+    names = [str(p.parent) for p in order]
+    classes = natural_order(set(names))
+    if classes == (".",):
+        raise DataError(
+            f"{folder} holds no class folders; expected at least two, each a folder with its files in it. "
+            "If the files' names say the class, give a pattern of them: --label-column '{}_*'."
+        )
     if "." in classes:
         stray = [members[p] for p in order if len(p.parts) == 1]
         raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
-    names = [str(p.parent) for p in order]
-    return source_of_files([members[p] for p in order], on_bad_file, names, labels or classes)
+    return source_of_files(files, on_bad_file, names, labels or classes)
 
 
 def source_of_files(
@@ -203,29 +218,48 @@ def source_of_files(
     Raises:
         DataError: several modalities, a bad file, or nothing but bad files.
     """
-    first = {modality_of(str(f)): f for f in reversed(files)}
-    if len(first) > 1:
-        found = listed(f"{kind} ({file})" for kind, file in sorted(first.items(), key=str))
-        raise DataError(f"The files hold {found}; expected one kind. Put them in folders of their own.")
-    [modality] = first
-    kept, skipped = [], []
-    for i, reason in enumerate(_defects(files, str(modality))):
-        if reason is None:
-            kept.append(i)
-        elif on_bad_file == "skip":
-            skipped.append((str(files[i]), reason))
-        else:
-            raise DataError(f"{reason} Mend or remove it, or use --on-bad-file skip.")
-    if not kept:
-        raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
+    modality = modality_of_files(files)
+    kept, skipped = readable(files, modality, on_bad_file)
     return Source.of(
-        str(modality),
+        modality,
         [files[i] for i in kept],
         None if names is None else [names[i] for i in kept],
         labels=labels if labels is not None or names is None else natural_order(set(names)),
         keys=[str(files[i]) for i in kept],
         skipped=skipped,
     )
+
+
+def modality_of_files(files: Sequence[Any]) -> str:
+    """Returns what all of the files hold by their endings.
+
+    Raises:
+        DataError: they are not of one kind.
+    """
+    first = {modality_of(str(f)): f for f in reversed(files)}
+    if len(first) > 1:
+        found = listed(f"{kind} ({file})" for kind, file in sorted(first.items(), key=str))
+        raise DataError(f"The files hold {found}; expected one kind. Put them in folders of their own.")
+    return str(next(iter(first)))
+
+
+def readable(entries: Sequence[Any], modality: str, on_bad_file: BadFile) -> tuple[list[int], list[tuple[str, str]]]:
+    """Reads every entry once and returns the places of those that can be read, and (name, reason) of the others.
+
+    Raises:
+        DataError: a bad entry and `on_bad_file` is "error", or nothing but bad ones.
+    """
+    kept, skipped = [], []
+    for i, reason in enumerate(_defects(entries, modality)):
+        if reason is None:
+            kept.append(i)
+        elif on_bad_file == "skip":
+            skipped.append((str(entries[i]), reason))
+        else:
+            raise DataError(f"{reason} Mend or remove it, or use --on-bad-file skip.")
+    if not kept:
+        raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
+    return kept, skipped
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {"image": decode, "audio": decode_sound, "text": read_text}

@@ -17,6 +17,7 @@ from PIL import ImageOps
 
 from flaxtl.card import Image
 from flaxtl.data.augment import Augment
+from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
 
@@ -50,6 +51,11 @@ class ZipMember:
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file as it was before it was packed."""
+        return _opened(self.archive, self.archive.stat().st_mtime_ns).getinfo(self.name).file_size
+
     def read(self) -> bytes:
         """Returns the file's contents."""
         return _opened(self.archive, self.archive.stat().st_mtime_ns).read(self.name)
@@ -68,8 +74,8 @@ def decode(raw: Any) -> np.ndarray:
     pictures are scaled to 8, CMYK becomes RGB, and of an animation the first frame is taken.
 
     Args:
-        raw: a path, bytes, a `ZipMember`, a Pillow picture, or an array [h, w] or [h, w, c] of uint8 (or other
-            integers in 0…255), of floats in 0…1, or of booleans.
+        raw: a path, bytes, a `ZipMember`, a `Record`, a Pillow picture, or an array [h, w] or [h, w, c] of uint8 (or
+            other integers in 0…255), of floats in 0…1, or of booleans.
 
     Returns:
         uint8 [height, width, channels]; files give 1 (grey) or 3 channels.
@@ -85,6 +91,10 @@ def decode(raw: Any) -> np.ndarray:
         return _from_array(np.asarray(raw))
     name = "The picture" if isinstance(raw, (bytes, pillow.Image)) else f"The picture {raw}"
     try:
+        if isinstance(raw, Record):
+            raw = raw.value()
+            if hasattr(raw, "__array__"):
+                return _from_array(np.asarray(raw))
         if isinstance(raw, pillow.Image):
             return _from_pillow(raw)
         data = raw if isinstance(raw, bytes) else raw.read() if isinstance(raw, ZipMember) else Path(raw).read_bytes()

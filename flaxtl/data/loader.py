@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
+import jax
 import numpy as np
 
 from flaxtl.data.augment import Augment
 from flaxtl.data.preprocess import Preprocess
 from flaxtl.data.rows import Row, real_length, row_bytes, stack, trimmed
 from flaxtl.data.source import Source
+from flaxtl.errors import ConfigError
 
 MEMORY_LIMIT = 512 * 2**20
 _SORTED = 32  # batches whose texts are put in order of length together
@@ -42,6 +44,9 @@ class Loader:
             length, within some batches).
         memory_limit: bytes of rows that are kept in memory.
         threads: that read and decode.
+        rows: of a training batch, padding included; None for `batch_size`.
+        share: (this process's number, of how many): in training each reads and returns its own rows of the batch, an
+            equal number, which together are the batch that one process would have.
 
     Example:
         >>> from flaxtl.card import Image
@@ -61,6 +66,8 @@ class Loader:
     train: bool = True
     memory_limit: int = MEMORY_LIMIT
     threads: int = 2
+    rows: int | None = None
+    share: tuple[int, int] = (0, 1)
     _kept: list[Sequence[Row]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
@@ -100,8 +107,13 @@ class Loader:
         epoch, number = divmod(step, self.batches_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
         chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-        rows = [self._row(int(i), epoch) for i in chosen]
-        return self._assembled(rows, chosen, self.source.weights[chosen])
+        index, weight = _filled(chosen, self.source.weights[chosen], self.rows or self.batch_size)
+        mine = _share(len(index), *self.share)
+        # A text's batch is as long as the longest of all its rows, also of those that other processes have.
+        read = slice(None) if self.preprocess.lengths else mine
+        rows = {i: self._row(i, epoch) for i in dict.fromkeys(index[read].tolist())}
+        batch = self._assembled([rows[i] for i in index[read].tolist()], index[read], weight[read])
+        return batch if read == mine else jax.tree.map(lambda a: np.ascontiguousarray(a[mine]), batch)
 
     def _row(self, i: int, epoch: int) -> Row:
         rng = np.random.default_rng([self.seed, 1, epoch, i])
@@ -118,13 +130,11 @@ class Loader:
         return self._kept
 
     def _assembled(self, rows: list[Row], index: np.ndarray, weight: np.ndarray) -> Batch:
-        missing = self.batch_size - len(rows)
-        index = np.concatenate([index, np.repeat(index[:1], missing)]).astype(np.int32)
-        inputs = stack(rows + rows[:1] * missing)
+        inputs = stack(rows)
         return {
             "inputs": trimmed(inputs, self.preprocess.lengths) if self.preprocess.lengths else inputs,
             "target": self.source.targets[index],
-            "weight": np.concatenate([weight, np.zeros(missing)]).astype(np.float32),
+            "weight": weight,
             "example_index": index,
         }
 
@@ -135,7 +145,8 @@ class Loader:
         def flush() -> Batch:
             done, places = rows[: self.batch_size], np.array(index[: self.batch_size])
             del rows[: self.batch_size], index[: self.batch_size]
-            return self._assembled(done, places, np.ones(len(done)))
+            more = self.batch_size - len(done)
+            return self._assembled(done + done[:1] * more, *_filled(places, np.ones(len(done)), self.batch_size))
 
         with ThreadPoolExecutor(self.threads) as pool:
             ahead = self.batch_size * (_SORTED if self.preprocess.lengths else 2)
@@ -162,6 +173,19 @@ class Loader:
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads)
         dataset = grain.MapDataset.source(_Steps(self, start_step, last)).to_iter_dataset(options)
         yield from dataset
+
+
+def _filled(index: np.ndarray, weight: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fills examples and their weights up to so many rows with the first example, at weight 0."""
+    missing = rows - len(index)
+    index = np.concatenate([index, np.repeat(index[:1], missing)]).astype(np.int32)
+    return index, np.concatenate([weight, np.zeros(missing)]).astype(np.float32)
+
+
+def _share(rows: int, number: int, count: int) -> slice:
+    if rows % count:
+        raise ConfigError(f"A batch of {rows} rows cannot be shared evenly by {count} processes. Choose another size.")
+    return slice(number * rows // count, (number + 1) * rows // count)
 
 
 def _one_of(rows: Sequence[Row], rng: np.random.Generator) -> Row:

@@ -1,20 +1,27 @@
-"""From what a user names to a source: a folder, a table, or the digits that scikit-learn brings."""
+"""From what a user names to a source: a folder, a table, a published set, or the digits that scikit-learn brings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as pillow
 
+from flaxtl.card import Task
 from flaxtl.data.arrays import from_arrays
 from flaxtl.data.audio import Clip
+from flaxtl.data.columns import Reading, joined, parts_of
 from flaxtl.data.folder import BadFile, from_files, from_folder
+from flaxtl.data.hub_sets import from_hf
+from flaxtl.data.parquet import from_parquet, has_parquet
+from flaxtl.data.selecting import HOLE, select
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import from_csv, from_jsonl
-from flaxtl.errors import DataError
+from flaxtl.data.tensorflow_sets import from_tfds
+from flaxtl.errors import DataError, listed
 
 _PICTURES = (bytes, pillow.Image)
 _SOUNDS = (bytes, Clip)
@@ -25,36 +32,88 @@ def open_source(
     *,
     input_column: str | None = None,
     label_column: str | None = None,
+    task: Task | None = None,
+    split: str | None = None,
+    group_by: str | None = None,
+    test_groups: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int = 0,
     on_bad_file: BadFile = "error",
 ) -> Source | Splits:
     """Opens labelled data by its name.
 
     Args:
-        spec: a folder, a .csv, .tsv or .jsonl file, or "digits" for scikit-learn's 1,797 digits of 8×8.
-        input_column: of a table.
-        label_column: of a table.
+        spec: a folder, a .csv, .tsv, .jsonl or .parquet file, tfds:name[/config][:version] for a set that
+            tensorflow-datasets has prepared, hf:owner/name[:config] for one of the Hugging Face hub or a folder that
+            its library wrote, or "digits" for scikit-learn's 1,797 digits of 8×8.
+        input_column: of a table; "a,b" for pairs of texts or several numbers.
+        label_column: of a table; "a,b" for several outputs. Of a folder, a pattern of paths with {} for the class.
+        task: what the labels are; by default one class an example.
+        split: of a set with several, the one to take, or "train=…,test=…".
+        group_by: a column of a table, or a pattern of paths with {} for the group.
+        test_groups: groups that become the test part.
+        classes: see `renamed`.
+        limit: see `limited`; of several parts the training part alone is limited.
+        seed: of the limit.
         on_bad_file: what to do with an unreadable file.
 
     Raises:
         DataError: it does not exist or cannot be read as labelled data.
 
     Example:
-        >>> len(open_source('digits'))
-        1797
+        >>> len(open_source('digits', limit=100))
+        100
     """
-    path = Path(spec).expanduser()
-    if str(spec) == "digits" and not path.exists():
-        return digits()
-    columns: Any = {"input_column": input_column, "label_column": label_column, "on_bad_file": on_bad_file}
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return from_csv(path, **columns)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return from_jsonl(path, **columns)
+    reading = Reading(input_column, label_column, group_by, task or "classification", on_bad_file)
+    found, grouped = _opened(spec, reading, split)
+    by_path = None if grouped else group_by
+    return select(found, group_by=by_path, test_groups=test_groups, classes=classes, limit=limit, seed=seed)
+
+
+def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Source | Splits, bool]:
+    """Returns the data and whether its groups are in it already."""
+    path, name = Path(spec).expanduser(), str(spec)
+    kind, colon, rest = name.partition(":")
+    if colon and kind in _SETS and not path.exists():
+        return _SETS[kind](rest, split=split, reading=reading), True
+    if path.suffix.lower() == ".parquet" or has_parquet(path):
+        return from_parquet(path, split=split, reading=reading), True
+    if path.suffix.lower() in _TABLES:
+        read = from_csv if path.suffix.lower() in (".csv", ".tsv") else from_jsonl
+        return with_split(read(path, **dataclasses.asdict(reading)), split, name), True
     if path.is_file():
         raise DataError(
-            f"{path} is neither a folder nor a .csv, .tsv or .jsonl table, which is what labelled data comes in."
+            f"{path} is neither a folder nor a .csv, .tsv, .jsonl or .parquet table, which is what labelled data comes "
+            "in."
         )
-    return from_folder(path, on_bad_file=on_bad_file)
+    if reading.task != "classification":
+        raise DataError(f"{spec} says one class an example. For --task {reading.task} give a table.")
+    if name == "digits" and not path.exists():
+        return with_split(digits(), split, name), False
+    pattern = reading.label_column if reading.label_column and HOLE in reading.label_column else None
+    found = from_folder(path, classes_by=pattern, on_bad_file=reading.on_bad_file)
+    return with_split(found, split, str(path)), False
+
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": from_hf}
+
+
+def with_split(data: Source | Splits, split: str | None, place: str) -> Source | Splits:
+    """Returns the parts that a user names of data that is read already; see `columns.parts_of`.
+
+    Raises:
+        DataError: there is no such part.
+    """
+    if split is None:
+        return data
+    parts = data.parts if isinstance(data, Splits) else {"all": data}
+    chosen = parts_of(place, list(parts), split)
+    sliced = [name for name in chosen.values() if name not in parts]
+    if sliced:
+        raise DataError(f"{place} cannot be cut at {sliced[0]!r}; expected one of {listed(parts)}. See --limit.")
+    return joined({part: parts[name] for part, name in chosen.items()})
 
 
 def digits() -> Source:
@@ -90,7 +149,7 @@ def as_source(data: Any, modality: str) -> Source:
         entries = list(data)
         if not entries:
             raise DataError("There is nothing to predict: the list is empty.")
-        if modality == "text" and all(isinstance(e, str) for e in entries):
+        if modality == "text" and all(isinstance(e, str) or _is_pair(e) for e in entries):
             return Source.of("text", entries)
         if all(isinstance(e, (str, Path)) for e in entries):
             return from_files(entries, modality=modality)
@@ -101,6 +160,10 @@ def as_source(data: Any, modality: str) -> Source:
         if all(hasattr(e, "__array__") for e in entries):
             return Source.of("array", entries)
     raise DataError(f"{kind} cannot be used as data; expected paths, arrays, or a Source.")
+
+
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, (tuple, list)) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
 
 
 def _of_array(data: np.ndarray, modality: str) -> Source:

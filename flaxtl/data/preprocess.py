@@ -12,6 +12,7 @@ import numpy as np
 from flaxtl.card import Array, Audio, Image, Input, Text
 from flaxtl.data.augment import Augment
 from flaxtl.data.image import ImagePreprocess
+from flaxtl.data.records import Record
 from flaxtl.data.rows import Form, Forms
 from flaxtl.errors import CardError, DataError
 
@@ -64,7 +65,7 @@ class ArrayPreprocess:
     ) -> list[np.ndarray]:
         """Returns one row of the card's shape."""
         try:
-            row = np.asarray(raw, self.spec.dtype)
+            row = np.asarray(raw.value() if isinstance(raw, Record) else raw, self.spec.dtype)
         except (TypeError, ValueError) as error:
             raise DataError(f"An example cannot be read as numbers of {self.spec.dtype}: {error}.") from error
         if row.shape != tuple(self.spec.shape):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxtl.card import Task
 from flaxtl.errors import DataError, listed
 
 UNLABELLED = -1
@@ -47,6 +48,7 @@ class Source:
         weights: float32 [n].
         groups: one an example, or None.
         skipped: (path, reason) of unreadable files that were left out.
+        task: what the targets are: "classification", "multilabel" or "regression".
 
     Example:
         >>> source = Source.of('text', ['good', 'bad'], ['yes', 'no'])
@@ -62,6 +64,7 @@ class Source:
     weights: np.ndarray
     groups: tuple[str, ...] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    task: Task = "classification"
 
     @classmethod
     def of(
@@ -111,6 +114,39 @@ class Source:
         group = None if groups is None else tuple(groups)
         return cls(modality, raw, targets, order, names_of, np.ones(n, np.float32), group, tuple(skipped))
 
+    def with_outputs(self, values: Any, labels: Sequence[str], task: Task) -> Source:
+        """Returns the source with several outputs an example in place of one class.
+
+        Args:
+            values: [n, outputs], 0 or 1 for "multilabel" and numbers for "regression"; [n] for one output.
+            labels: what each output is called.
+            task: what they are.
+
+        Raises:
+            DataError: a wrong shape, a value that is no number, or names that are not one each.
+
+        Example:
+            >>> Source.of('text', ['a', 'b']).with_outputs([0.5, 2.0], ['score'], 'regression').targets.tolist()
+            [[0.5], [2.0]]
+        """
+        try:
+            targets = np.asarray(values, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"The targets of {task} are not all numbers: {error}.") from error
+        targets = targets.reshape(-1, 1) if targets.ndim == 1 else targets
+        names = tuple(map(str, labels))
+        if targets.shape != (len(self), len(names)) or not names or len(set(names)) < len(names):
+            raise DataError(
+                f"The targets have the shape {targets.shape}; expected {len(self)} rows of one number for each of the "
+                f"outputs {listed(names) or 'none'}, each with a name of its own."
+            )
+        odd = ~np.isfinite(targets) if task == "regression" else (targets != 0) & (targets != 1)
+        if odd.any():
+            i, k = map(int, np.argwhere(odd)[0])
+            wanted = "a finite number" if task == "regression" else "0 or 1"
+            raise DataError(f"Example {self.keys[i]} has {targets[i, k]:g} as {names[k]!r}; expected {wanted}.")
+        return dataclasses.replace(self, targets=targets, labels=names, task=task)
+
     def __len__(self) -> int:
         return len(self.raw)
 
@@ -148,8 +184,8 @@ class Source:
         """
         if tuple(labels) == self.labels:
             return self
-        if self.targets.dtype.kind == "f":
-            raise DataError(f"The outputs are called {listed(self.labels)}; expected {listed(labels)}.")
+        if self.task != "classification":
+            return self._with_outputs_like(labels)
         used = {self.labels[t] for t in np.unique(self.targets) if t != UNLABELLED}
         unknown = natural_order(used - set(labels))
         if unknown:
@@ -160,6 +196,16 @@ class Source:
         place = {name: i for i, name in enumerate(labels)}
         table = np.array([place.get(name, UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
         return dataclasses.replace(self, targets=table[self.targets], labels=tuple(labels))
+
+    def _with_outputs_like(self, labels: Sequence[str]) -> Source:
+        """Puts outputs in another order; a label that no example here has may be absent, a number may not."""
+        unknown = natural_order(set(self.labels) - set(labels))
+        missing = natural_order(set(labels) - set(self.labels)) if self.task == "regression" else ()
+        if unknown or missing:
+            raise DataError(f"The outputs are called {listed(self.labels)}; expected {listed(labels)}.")
+        place = {name: k for k, name in enumerate(self.labels)}
+        columns = [self.targets[:, place[n]] if n in place else np.zeros(len(self), np.float32) for n in labels]
+        return dataclasses.replace(self, targets=np.stack(columns, axis=1), labels=tuple(labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +221,12 @@ class Splits:
     train: Source
     validation: Source | None = None
     test: Source | None = None
+
+    @property
+    def parts(self) -> dict[str, Source]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def stratified_split(
     """Holds out a share of each class; at least one example of each class stays in the first part.
 
     Args:
-        targets: int [n].
+        targets: int [n]; of float [n, outputs] nothing is stratified.
         fraction: the share that is held out.
         seed: of the draw.
         groups: one an example; a group stays together, so that the shares are only met as nearly as groups allow.
@@ -76,6 +76,8 @@ def stratified_split(
         raise ConfigError(f"The share to hold out is {fraction}; expected 0 to 1.")
     rng = np.random.default_rng(seed)
     targets = np.asarray(targets)
+    if targets.ndim > 1:
+        targets = np.zeros(len(targets), np.int64)
     held = _held_examples(targets, fraction, rng) if groups is None else _held_groups(targets, fraction, rng, groups)
     return np.setdiff1d(np.arange(len(targets)), held), held
 

@@ -18,6 +18,7 @@ import numpy as np
 from flaxtl.card import Text
 from flaxtl.data.augment import Augment
 from flaxtl.data.image import UNREADABLE, ZipMember
+from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import CardError, DataError
 
@@ -79,7 +80,7 @@ def read_text(raw: Any) -> str:
     """Returns a text as a string.
 
     Args:
-        raw: a string, the path of a UTF-8 file, a `ZipMember`, or UTF-8 bytes.
+        raw: a string, the path of a UTF-8 file, a `ZipMember`, a `Record`, or UTF-8 bytes.
 
     Raises:
         DataError: a file that cannot be read, bytes that are not UTF-8, or something else than text.
@@ -88,11 +89,13 @@ def read_text(raw: Any) -> str:
         >>> read_text(b'caf\\xc3\\xa9')
         'café'
     """
+    name = "A text" if isinstance(raw, (str, bytes)) else f"The text {raw}"
+    if isinstance(raw, Record):
+        raw = raw.value()
     if isinstance(raw, str):
         return raw
     if not isinstance(raw, (bytes, Path, ZipMember)):
         raise DataError(f"An example is {type(raw).__name__} ({str(raw)[:40]!r}); expected a text.")
-    name = "A text" if isinstance(raw, bytes) else f"The text {raw}"
     try:
         data = raw if isinstance(raw, bytes) else raw.read() if isinstance(raw, ZipMember) else raw.read_bytes()
         return data.decode("utf-8-sig")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 from scipy.special import log_softmax
 
 from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.metrics.auroc import auroc
+from flaxtl.metrics.bootstrap import Bootstrap
+from flaxtl.metrics.calibration import Calibration
 from flaxtl.metrics.figures import ClassRow, Figure, Metrics, mean_of_shares, wilson
-from flaxtl.metrics.measures import MEASURES, Values, aurocs, confusion, excesses, mean, ratio
+from flaxtl.metrics.measures import Values, confusion, ratio
 
 Kind = Literal["auto", "logits", "probabilities"]
-
-_ELEMENTS = 1 << 22  # of one [resamples, examples] array
-_AUROC_WORK = 10**8  # resamples × examples × classes; fewer resamples where it would be exceeded
 
 
 def evaluate(
@@ -35,12 +35,11 @@ def evaluate(
     """Measures a classifier.
 
     Accuracy has Wilson's interval and balanced accuracy that of `mean_of_shares`; both count weighted
-    examples by their effective number (Kish 1965), (Σ wᵢ)² / Σ wᵢ². The others have the bootstrap's
-    percentiles (Efron 1979). The calibration error Σ |eᵦ| over bins has the interval that the triangle
-    inequality gives, as far on either side as resampled bins Σ |eᵦ* - eᵦ| differ from the measured: noise
-    only adds to a sum of absolute values, so its percentiles would miss the 0 of calibrated predictions.
-    Where no resample differs from another, as with one example or no mistake, the bootstrap cannot tell and
-    the interval is NaN.
+    examples by their effective number (Kish 1965), (Σ wᵢ)² / Σ wᵢ². Log-loss and Brier score have the bootstrap's
+    Studentised means, which allow for their skewness (Efron 1981; Hall 1988), and macro-F1 its bias-corrected and
+    accelerated percentiles (BCa, Efron 1987). AUROC has DeLong's (1988) on the scale of log-odds. The calibration
+    error has the errors it is compatible with (`Calibration.interval`). How often each holds the truth is measured
+    in docs/benchmarks/intervals.md. Where the data cannot tell, as with one example, the interval is NaN.
 
     Args:
         outputs: float [n, c], logits or probabilities.
@@ -49,9 +48,9 @@ def evaluate(
         weights: float [n], not negative; None is 1 each.
         kind: what the outputs are; "auto" takes rows of numbers from 0 to 1 that sum to 1 as probabilities.
         level: of the intervals, between 0 and 1.
-        resamples: of the bootstrap; fewer for AUROC where classes and examples are many.
+        resamples: of the bootstrap.
         stratified: resample within each class, for test sets whose class sizes were fixed beforehand.
-        bins: of the calibration error.
+        bins: of the calibration error, of equal mass.
         seed: of the bootstrap.
 
     Raises:
@@ -69,19 +68,29 @@ def evaluate(
             f"{listed(get_args(Kind))}, a level between 0 and 1, and at least one resample and bin."
         )
     logs, targets, w = _checked(outputs, targets, labels, weights, kind)
-    values = Values.of(logs, targets, w, bins)
-    by_class = aurocs(values, w[None])[:, 0]
+    values = Values.of(logs, targets)
+    boot = Bootstrap.of(targets, resamples, level, stratified, seed)
+    flawless = len(labels) > 1 and float(w @ values.right) == float(w.sum())
+    second = Values.of(logs, np.argsort(logs, axis=1)[:, -2]) if flawless else None
+    area, by_class = auroc(values.probabilities, targets, w, level)
     rows = _class_rows(values, w, labels, by_class, level)
     effective = w.sum() ** 2 / np.square(w).sum()
+    calibration = Calibration.of(values.probabilities.max(1), values.right, w, bins, resamples, seed)
+    balanced = _balanced(values, w, level)
     return Metrics(
         examples=len(targets),
         labels=tuple(map(str, labels)),
         accuracy=wilson(float(w @ values.right / w.sum()) * effective, effective, level),
-        balanced_accuracy=mean_of_shares([row.recall for row in rows]),
+        balanced_accuracy=balanced,
+        ece=Figure(calibration.error, *calibration.interval(level)),
+        ece_band=calibration.band(level),
         confusion=confusion(values, w),
         classes=rows,
         level=level,
-        **_bootstrapped(values, targets, w, by_class, (1.0 - level) / 2.0, resamples, stratified, seed),
+        macro_f1=boot.macro_f1(values, w, balanced),
+        log_loss=boot.mean(values.loss, w, None if second is None else second.loss),
+        brier=boot.mean(values.brier, w, None if second is None else second.brier),
+        auroc=area,
     )
 
 
@@ -117,70 +126,12 @@ def _look_like_probabilities(outputs: np.ndarray) -> bool:
     return bool((outputs >= 0).all() and (np.abs(outputs.sum(1) - 1.0) < 1e-4).all())
 
 
-def _bootstrapped(
-    values: Values,
-    targets: np.ndarray,
-    w: np.ndarray,
-    by_class: np.ndarray,
-    tail: float,
-    resamples: int,
-    stratified: bool,
-    seed: int,
-) -> dict[str, Figure]:
-    """Returns the figures whose intervals the bootstrap gives."""
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
-    measured, distances = excesses(values, w[None]), []
-    for counts in _resamples(targets, resamples, rng, stratified):
-        distances.append(np.abs(excesses(values, counts * w) - measured).sum(1))
-        for name, measure in MEASURES.items():
-            drawn[name].append(measure(values, counts * w))
-    figures = {
-        name: _percentiles(measure(values, w[None])[0], np.concatenate(drawn[name]), tail)
-        for name, measure in MEASURES.items()
-    }
-    figures["ece"] = _within(float(np.abs(measured).sum()), np.concatenate(distances), 1.0 - 2.0 * tail)
-    affordable = max(100, _AUROC_WORK // values.target.size)
-    draws = _resamples(targets, min(affordable, resamples), rng, stratified)
-    areas = np.concatenate([mean(aurocs(values, counts * w).T) for counts in draws])
-    return {**figures, "auroc": _percentiles(mean(by_class[None])[0], areas, tail)}
-
-
-def _resamples(targets: np.ndarray, resamples: int, rng: np.random.Generator, stratified: bool) -> Iterator[np.ndarray]:
-    """Yields how often each example is drawn, [some, n], until there are enough."""
-    kinds = targets if stratified else np.zeros_like(targets)
-    strata = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-    some = max(1, _ELEMENTS // len(targets))
-    for first in range(0, resamples, some):
-        counts = np.empty((min(some, resamples - first), len(targets)))
-        for rows in strata:
-            counts[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), len(counts))
-        yield counts
-
-
-def _percentiles(value: float, drawn: np.ndarray, tail: float) -> Figure:
-    drawn = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or len(drawn) == 0 or np.ptp(drawn) <= 1e-12:
-        return Figure(float(value), math.nan, math.nan)
-    low, high = np.quantile(drawn, [tail, 1.0 - tail])
-    return Figure(float(value), float(low), float(high))
-
-
-def _within(value: float, distances: np.ndarray, level: float) -> Figure:
-    """Gives an error from 0 to 1 the interval of what lies as near as most resamples do."""
-    distances = distances[~np.isnan(distances)]
-    if len(distances) == 0 or np.ptp(distances) <= 1e-12:
-        return Figure(value, math.nan, math.nan)
-    reach = float(np.quantile(distances, level))
-    return Figure(value, max(0.0, value - reach), min(1.0, value + reach))
-
-
 def _class_rows(
     v: Values, w: np.ndarray, labels: Sequence[str], areas: np.ndarray, level: float
 ) -> tuple[ClassRow, ...]:
     table = confusion(v, w)
     hit, actual, said = np.diag(table), table.sum(1), table.sum(0)
-    effective = np.nan_to_num(ratio(np.square(actual), np.square(w) @ v.target))
+    effective = _effective(v, w)
     recall = ratio(hit, actual)
     precision, f1 = ratio(hit, said), ratio(2 * hit, actual + said)
     return tuple(
@@ -194,3 +145,13 @@ def _class_rows(
         )
         for k, label in enumerate(labels)
     )
+
+
+def _effective(v: Values, w: np.ndarray) -> np.ndarray:
+    """Returns the effective number of examples of each class."""
+    return np.nan_to_num(ratio(np.square(w @ v.target), np.square(w) @ v.target))
+
+
+def _balanced(v: Values, w: np.ndarray, level: float) -> Figure:
+    effective = _effective(v, w)
+    return mean_of_shares(np.nan_to_num(ratio(w @ v.hit, w @ v.target)) * effective, effective, level)

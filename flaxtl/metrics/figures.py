@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 
@@ -59,6 +59,7 @@ class Metrics:
         log_loss: mean negative log of the probability given to the right class.
         brier: mean squared distance between probabilities and the one-hot target.
         ece: expected calibration error, bins of equal mass.
+        ece_band: where it would lie if these probabilities were perfectly calibrated; see `calibration_band`.
         confusion: float [c, c], weight of examples by (target, prediction).
         classes: the table of classes.
         level: of the intervals.
@@ -73,6 +74,7 @@ class Metrics:
     log_loss: Figure
     brier: Figure
     ece: Figure
+    ece_band: tuple[float, float]
     confusion: np.ndarray
     classes: tuple[ClassRow, ...]
     level: float = 0.95
@@ -91,6 +93,7 @@ class Metrics:
             "labels": list(self.labels),
             "level": self.level,
             **{name: figure.to_dict() for name, figure in self.figures.items()},
+            "ece_band": list(self.ece_band),
             "confusion": self.confusion.tolist(),
             "classes": rows,
         }
@@ -99,6 +102,8 @@ class Metrics:
         """Returns a table for the terminal."""
         lines = [f"{self.examples} examples, {self.level:.0%} intervals"]
         lines += [f"{name.replace('_', ' '):<18} {figure}" for name, figure in self.figures.items()]
+        low, high = self.ece_band
+        lines.append(f"{'':<18} (an ece of {low:.3f} to {high:.3f} is what perfect calibration shows here by chance)")
         width = max(5, *(len(r.label) for r in self.classes))
         lines.append(f"{'class':<{width}}  support  precision  recall                f1     auroc")
         for r in self.classes:
@@ -128,24 +133,37 @@ def wilson(successes: float, trials: float, level: float = 0.95) -> Figure:
     return Figure(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 
-def mean_of_shares(shares: Sequence[Figure]) -> Figure:
-    """Returns the mean of independent shares; its interval adds theirs in squares.
+def mean_of_shares(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> Figure:
+    """Returns the mean of independent shares with its interval.
 
-    With low and high ends lᵢ, hᵢ of m shares pᵢ the mean lies between p - √Σ(pᵢ - lᵢ)² / m and
-    p + √Σ(hᵢ - pᵢ)² / m (Zou and Donner 2008; Newcombe 1998 did so for two Wilson
-    intervals). Unlike the bootstrap's it has a width where every share is 1.
+    On either side the wider of two is taken, each of which is too narrow where the other is right (see
+    docs/benchmarks/intervals.md). One adds the shares' own Wilson intervals in squares: with ends lᵢ, hᵢ of m
+    shares pᵢ it reaches from p - √Σ(pᵢ - lᵢ)² / m to p + √Σ(hᵢ - pᵢ)² / m (Zou and Donner 2008). The other is
+    Wilson's for the mean, with as many trials as would give it the variance Σ qᵢ(1 - qᵢ) / nᵢ / m², qᵢ being pᵢ
+    with one more trial that succeeds as often as all do. Unlike the bootstrap's, both have a width where every
+    share is 1.
 
     Args:
-        shares: those that are NaN are left out.
+        successes: of each share; not whole where examples have weights.
+        trials: of each share; shares of 0 trials are left out.
+        level: of the interval, between 0 and 1.
 
     Example:
-        >>> print(mean_of_shares([wilson(9, 10), wilson(5, 10)]))
-        0.700 [0.499, 0.838]
+        >>> print(mean_of_shares([9, 5], [10, 10]))
+        0.700 [0.499, 0.845]
     """
-    there = [s for s in shares if not math.isnan(s.value)]
-    if not there:
+    hits, sizes = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    hits, sizes = hits[sizes > 0], sizes[sizes > 0]
+    m = len(sizes)
+    if m == 0:
         return Figure(math.nan, math.nan, math.nan)
-    m, mean = len(there), sum(s.value for s in there) / len(there)
-    below = math.sqrt(sum((s.value - s.low) ** 2 for s in there)) / m
-    above = math.sqrt(sum((s.high - s.value) ** 2 for s in there)) / m
-    return Figure(mean, max(0.0, mean - below), min(1.0, mean + above))
+    shares = [wilson(k, n, level) for k, n in zip(hits, sizes, strict=True)]
+    mean = sum(s.value for s in shares) / m
+    below = math.sqrt(sum((s.value - s.low) ** 2 for s in shares)) / m
+    above = math.sqrt(sum((s.high - s.value) ** 2 for s in shares)) / m
+    shrunk = (hits + mean) / (sizes + 1.0)
+    variance = float((shrunk * (1.0 - shrunk) / sizes).sum()) / m**2
+    even = m * m / float((1.0 / sizes).sum())  # the number of trials where all shares are the same
+    effective = mean * (1.0 - mean) / variance if variance > 1e-15 else even
+    pooled = wilson(mean * effective, effective, level)
+    return Figure(mean, max(0.0, min(mean - below, pooled.low)), min(1.0, max(mean + above, pooled.high)))

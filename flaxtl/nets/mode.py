@@ -31,12 +31,15 @@ class Mode:
         weight: float32 [batch]; rows of weight 0 are padding and never touch batch statistics.
         live: paths of the normalisation layers that use and update batch statistics; all others
             normalise with their stored statistics and leave them as they are.
+        axis_name: the mapped axis (of `jax.pmap`) that the batch is spread along; batch statistics are then
+            those of all its devices' rows. None where the pass sees the whole batch.
     """
 
     rng: Array | None = None
     example_index: Array | None = None
     weight: Array | None = None
     live: frozenset[str] = frozenset()
+    axis_name: str | None = None
 
 
 EVAL = Mode()
@@ -100,10 +103,46 @@ def _batch_norm(module: nn.BatchNorm, x: Array, mode: Mode) -> Array:
     live = paths.join(module.path) in mode.live
     mask = None
     if live and mode.weight is not None:
-        mask = (mode.weight > 0).reshape((-1,) + (1,) * (x.ndim - 1))
+        real = mode.weight > 0
+        # Statistics of no rows would be NaN, and so would the gradients of rows that do not count.
+        real = real | ~jnp.any(real) if mode.axis_name is None else real
+        mask = real.reshape((-1,) + (1,) * (x.ndim - 1))
     # A copy on the same scope shares the variables but can be told anew which statistics to use.
-    twin = module.clone(parent=module.scope, use_running_average=not live)
-    return twin(x, mask=mask)
+    twin = module.clone(parent=module.scope, use_running_average=None, axis_name=None)
+    if live and mode.axis_name is not None:
+        return _with_spread_statistics(twin, x, mask, mode.axis_name)
+    return twin(x, use_running_average=not live, mask=mask)
+
+
+def _with_spread_statistics(module: nn.BatchNorm, x: Array, mask: Array | None, axis_name: str) -> Array:
+    """Applies BatchNorm with the statistics of all devices' rows.
+
+    Flax's own `axis_name` takes the mean of the devices' means, which is another one where a device has padding.
+    """
+    axes = (module.axis,) if isinstance(module.axis, int) else module.axis
+    kept = {axis % x.ndim for axis in axes}
+    reduced = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    shown = jnp.broadcast_to(jnp.ones((), bool) if mask is None else mask, x.shape)
+
+    def total(values: Array) -> Array:
+        return jax.lax.psum(jnp.sum(values, reduced, where=shown), axis_name)
+
+    count = jnp.maximum(total(jnp.ones_like(wide)), 1.0)
+    mean = total(wide) / count
+    if module.use_fast_variance:
+        var = jnp.maximum(0.0, total(jnp.square(wide)) / count - jnp.square(mean))
+    else:
+        var = total(jnp.square(wide - jnp.expand_dims(mean, reduced))) / count
+    scope, batch = module.scope, {"mean": mean, "var": var}
+    assert scope is not None
+    stored = {name: scope.get_variable("batch_stats", name) for name in batch}
+    for name, value in batch.items():
+        scope.put_variable("batch_stats", name, value)
+    y = module(x, use_running_average=True)
+    for name, value in batch.items():
+        scope.put_variable("batch_stats", name, module.momentum * stored[name] + (1 - module.momentum) * value)
+    return y
 
 
 def _dropout(module: nn.Dropout, x: Array, mode: Mode, place: str) -> Array:

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
-from flaxtl import paths, surgery
+from flaxtl import metrics, paths, surgery
 from flaxtl.activations import Store, compute
 from flaxtl.activations.computing import Reporter
 from flaxtl.activations.identity import View
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
+from flaxtl.probe.noise import brightened
+from flaxtl.probe.problem import ClassWeight, HeadKind
 from flaxtl.probe.results import SolvedHead
 from flaxtl.probe.search import solve_head
 
@@ -27,6 +30,9 @@ def solve_and_attach(
     store: Store | None = None,
     views: Sequence[View] = (),
     smoothing: float = 0.0,
+    class_weight: ClassWeight = None,
+    kind: HeadKind = "logistic",
+    feature_noise: float = 0.0,
     seed: int = 0,
     report: Reporter = lambda done: None,
 ) -> tuple[Model, dict[str, Any]]:
@@ -38,7 +44,10 @@ def solve_and_attach(
         store: where features are kept for the next time.
         views: random changes; the features of each count as further examples that no fold divides.
         smoothing: label smoothing.
-        seed: of the cross-validation's folds.
+        class_weight: see `solve_head`.
+        kind: what the head is; see `solve_head`.
+        feature_noise: strength of the noise in copies of the features; see `brightened`.
+        seed: of the cross-validation's folds, and of noise.
         report: told how many examples have their features.
 
     Raises:
@@ -50,6 +59,8 @@ def solve_and_attach(
             f"The training data holds {len(np.unique(targets))} class; at least two are needed to tell apart."
         )
     each = [_features(model, source, store, view, report) for view in (None, *views)]
+    if feature_noise:
+        each += brightened(each[0], feature_noise, seed=seed)
     head = solve_head(
         np.concatenate(each),
         np.concatenate([targets] * len(each)),
@@ -57,10 +68,22 @@ def solve_and_attach(
         task=task,
         sample_weight=np.concatenate([np.asarray(source.weights, np.float32) / len(each)] * len(each)),
         label_smoothing=smoothing,
+        class_weight=class_weight,
+        kind=kind,
         seed=seed,
         groups=_groups(source, len(each)),
     )
-    return attach(model, head), found_by(head, each[0])
+    return _with_sets(attach(model, head), head, source, found_by(head, each[0]))
+
+
+def _with_sets(model: Model, head: SolvedHead, source: Source, found: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """Adds to the card what prediction sets need, where held-out predictions allow it; views of one count once."""
+    if head.cv.logits is None or model.card.head.task != "classification":
+        return model, found
+    held_out = softmax(head.cv.logits[: len(source)].astype(np.float64) / head.temperature, axis=1)
+    conformal, sentence = metrics.fit_conformal(held_out, np.asarray(source.targets))
+    card = model.card.with_head(conformal=conformal)
+    return dataclasses.replace(model, card=card), {**found, "conformal": sentence}
 
 
 def features_of(model: Model, source: Source, store: Store | None, view: View | None = None) -> np.ndarray:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
+from flaxtl import metrics
 from flaxtl.probe.problem import Problem
-from flaxtl.probe.simple_heads import scale, solve_ridge
+from flaxtl.probe.simple_heads import nearest_class_mean, scale, solve_ridge
 from flaxtl.probe.solve import fit_path
 
 RELATIVE_STRENGTHS = np.logspace(1, -6, 22)
@@ -52,6 +55,8 @@ def solve_candidates(problem: Problem, scaling: str, strengths: Sequence[float] 
     """
     scaled, _, _ = scale(problem.features, scaling)
     grid = RELATIVE_STRENGTHS * variance(scaled) if strengths is None else np.asarray(strengths, np.float64)
+    if problem.kind != "logistic":
+        return _simple(problem, scaling, scaled, grid, parts)
     if problem.task == "regression":
         return _regression(problem, scaling, scaled, grid, parts)
     known = np.zeros((len(parts) + 1, len(scaled)), bool)
@@ -110,3 +115,57 @@ def _regression(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.nda
     right = 1.0 - losses / max(float(spread), 1e-30)
     solved = np.ones(len(grid), bool)
     return Candidates(scaling, grid, list(path.kernel), list(path.bias), solved, losses, right, lambda s: outputs[s])
+
+
+def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray, parts: Parts) -> Candidates:
+    """Nearest class means, or ridge regression on one-hot targets, as classifiers."""
+    if problem.kind == "mean":
+        grid = np.zeros(1)
+        kernels, biases, held_out = _means(problem, scaled, parts)
+    else:
+        kernels, biases, held_out = _ridge(problem, scaled, grid, parts)
+    outputs = np.full((len(grid), len(parts), len(scaled), problem.outputs), np.nan, np.float32)
+    for fold, (training, test) in enumerate(parts):
+        counted = _counted(problem, training, test)[test]
+        outputs[:, fold, test[counted]] = held_out[fold][:, counted]
+    spread = [_spread(scaled @ kernel + bias) for kernel, bias in zip(kernels, biases, strict=True)]
+    outputs /= np.asarray(spread, np.float32)[:, None, None, None]
+    losses, correct = np.full((2, *outputs.shape[:3]), np.nan, np.float32)
+    for place, each in enumerate(outputs):
+        where = np.nonzero(~np.isnan(each[:, :, 0]))
+        found, wanted = each[where].astype(np.float64), problem.targets[where[1]]
+        found /= metrics.fit_temperature(found, wanted, problem.weight[where[1]]) if len(wanted) else 1.0
+        losses[place][where] = -log_softmax(found, axis=-1)[np.arange(len(wanted)), wanted]
+        correct[place][where] = found.argmax(-1) == wanted
+    solved = np.ones(len(grid), bool)
+    kernels = [kernel / by for kernel, by in zip(kernels, spread, strict=True)]
+    biases = [bias / by for bias, by in zip(biases, spread, strict=True)]
+    return Candidates(scaling, grid, kernels, biases, solved, losses, correct, lambda s: outputs[s])
+
+
+def _spread(outputs: np.ndarray) -> float:
+    """Brings outputs to the size of logits, around which a temperature is looked for."""
+    centred = outputs - outputs.mean(-1, keepdims=True)
+    return float(np.sqrt(np.square(centred).mean())) or 1.0
+
+
+def _means(problem: Problem, scaled: np.ndarray, parts: Parts) -> tuple[list[Any], list[Any], list[np.ndarray]]:
+    def solved(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        weight = problem.weight[rows]
+        return nearest_class_mean(scaled[rows], problem.targets[rows], problem.outputs, sample_weight=weight)
+
+    kernel, bias = solved(slice(None))
+    held_out = []
+    for training, test in parts:
+        one, two = solved(training)
+        held_out.append((scaled[test] @ one + two)[None])
+    return [kernel], [bias], held_out
+
+
+def _ridge(
+    problem: Problem, scaled: np.ndarray, grid: np.ndarray, parts: Parts
+) -> tuple[list[Any], list[Any], list[np.ndarray]]:
+    hot = np.eye(problem.outputs)[problem.targets] * (1.0 - problem.smoothing) + problem.smoothing / problem.outputs
+    tests = [test for _, test in parts]
+    path = solve_ridge(scaled, hot, grid, sample_weight=problem.weight, held_out=tests)
+    return list(path.kernel), list(path.bias), list(path.held_out)

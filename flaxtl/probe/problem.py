@@ -14,6 +14,7 @@ from flaxtl.probe.solve import one_hot
 
 Task = Literal["classification", "multilabel", "regression"]
 ClassWeight = Literal["auto"] | Mapping[int, float] | None
+HeadKind = Literal["logistic", "mean", "ridge"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Problem:
         weight: float64 [n], with class weights; the losses are weighted by these.
         smoothing: of the labels.
         groups: int64 [n], one number a group, or None.
+        kind: how a classifier is solved.
     """
 
     features: np.ndarray
@@ -39,6 +41,7 @@ class Problem:
     weight: np.ndarray
     smoothing: float
     groups: np.ndarray | None
+    kind: HeadKind = "logistic"
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class Problem:
         class_weight: ClassWeight,
         smoothing: float,
         groups: Sequence[str] | None,
+        kind: HeadKind = "logistic",
     ) -> Problem:
         """Checks and converts what `solve_head` is given.
 
@@ -71,7 +75,7 @@ class Problem:
         numbered = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
         if numbered is not None and numbered.shape != (len(features),):
             raise DataError(f"Found {len(numbered)} groups for {len(features)} examples; expected one each.")
-        return cls(features, wanted, outputs, task, own, weight, smoothing, numbered)
+        return cls(features, wanted, outputs, task, own, weight, smoothing, numbered, kind)
 
 
 def check_settings(
@@ -81,6 +85,7 @@ def check_settings(
     class_weight: ClassWeight,
     smoothing: float,
     repeats: int,
+    kind: str = "logistic",
 ) -> None:
     """Refuses impossible settings of `solve_head`.
 
@@ -96,6 +101,11 @@ def check_settings(
         raise ConfigError(f"The strengths are {list(strengths)}; expected numbers above 0.")
     if task not in get_args(Task):
         raise ConfigError(f"The task is {task!r}; expected one of {listed(get_args(Task))}.")
+    if kind not in get_args(HeadKind) or (kind != "logistic" and task != "classification"):
+        raise ConfigError(
+            f"The head is {kind!r} for {task}; expected one of {listed(get_args(HeadKind))}, "
+            "and other than logistic only for classification."
+        )
     known = class_weight is None or class_weight == "auto" or isinstance(class_weight, Mapping)
     if not known or (class_weight is not None and task != "classification"):
         raise ConfigError(

@@ -10,7 +10,7 @@ import numpy as np
 from flaxtl import metrics
 from flaxtl.data.splits import folds as deal_folds
 from flaxtl.probe.candidates import Candidates, solve_candidates, variance
-from flaxtl.probe.problem import ClassWeight, Problem, Task, check_settings
+from flaxtl.probe.problem import ClassWeight, HeadKind, Problem, Task, check_settings
 from flaxtl.probe.results import CvResult, CvRow, SolvedHead
 from flaxtl.probe.simple_heads import scale
 
@@ -33,6 +33,7 @@ def solve_head(
     repeats: int = 2,
     seed: int = 0,
     groups: Sequence[str] | None = None,
+    kind: HeadKind = "logistic",
 ) -> SolvedHead:
     """Solves the output layer for frozen features.
 
@@ -61,6 +62,9 @@ def solve_head(
         repeats: how often the folds are drawn.
         seed: of the folds.
         groups: one an example; a group is never divided between training and held out.
+        kind: of a classifier: "logistic" regression; the nearest class "mean" (Mensink et al. 2013), always on features
+            of unit length; or "ridge" regression on one-hot targets. The outputs of the latter two are no
+            log-probabilities until a temperature is fitted, so their losses are those at their best temperature.
 
     Raises:
         DataError: data that no head can be solved for.
@@ -73,7 +77,9 @@ def solve_head(
         >>> head.kernel.shape, head.cv.best.accuracy > 0.8
         ((4, 2), True)
     """
-    check_settings(scalings, strengths, task, class_weight, label_smoothing, repeats)
+    check_settings(scalings, strengths, task, class_weight, label_smoothing, repeats, kind)
+    if kind == "mean":
+        scalings = ("unit",)
     problem = Problem.of(
         features,
         targets,
@@ -83,6 +89,7 @@ def solve_head(
         class_weight=class_weight,
         smoothing=label_smoothing,
         groups=groups,
+        kind=kind,
     )
     parts, reason = _parts(problem, folds, repeats, seed)
     if not parts:

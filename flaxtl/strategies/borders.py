@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
 
 from flaxtl.errors import ConfigError, did_you_mean, listed
+from flaxtl.model import Model
 from flaxtl.nets.network import Network
 
 
@@ -39,3 +45,69 @@ def segment_named(network: Network, name: str) -> int:
         f"The network has no part {name!r}.{did_you_mean(name, segments)} Its parts are {listed(segments, 40)}; "
         "a share of the depth from 0 to 1 is understood too."
     )
+
+
+def segment_costs(model: Model) -> tuple[float, ...]:
+    """Returns the multiplications and additions of each segment for one row, in matrix products and convolutions.
+
+    Args:
+        model: nothing is computed, only traced.
+
+    Example:
+        >>> from flaxtl.convert import load
+        >>> costs = segment_costs(load('flaxtl:characters'))
+        >>> len(costs), costs[1] > costs[-1] > 0
+        (6, True)
+    """
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), model.variables)
+    x, costs = model.sample(), []
+    for number in range(len(model.network.segments)):
+
+        def run(variables: Any, x: Any, number: int = number) -> Any:
+            return model.network.forward(variables, x, number, number + 1)[0]
+
+        traced, x = jax.make_jaxpr(run, return_shape=True)(shapes, x)
+        costs.append(_operations(traced.jaxpr))
+    return tuple(costs)
+
+
+def _operations(jaxpr: Any) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * inner * equation.outvars[0].aval.size
+        elif name == "conv_general_dilated":
+            kernel, out = equation.invars[1].aval, equation.outvars[0].aval
+            outputs = kernel.shape[parameters["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * out.size * kernel.size / outputs
+        elif name == "cond":  # alternatives, such as for different platforms; one of them runs
+            total += max(_operations(branch.jaxpr) for branch in parameters["branches"])
+        else:
+            parts = [value for value in parameters.values() if hasattr(value, "jaxpr") or hasattr(value, "eqns")]
+            times = parameters.get("length", 1) if name == "scan" else 1
+            total += times * sum(_operations(getattr(part, "jaxpr", part)) for part in parts)
+    return total
+
+
+def border_by_cost(model: Model, share: float, costs: Sequence[float] | None = None) -> str:
+    """Returns the lowest segment above which at most a share of a forward pass's operations lies.
+
+    Args:
+        model: whose segments are meant.
+        share: between 0 and 1.
+        costs: of its segments, if they are known.
+
+    Example:
+        >>> from flaxtl.convert import load
+        >>> border_by_cost(load('flaxtl:characters'), 0.5)
+        'blocks_2'
+    """
+    segments, border = model.network.segments, model.network.border
+    costs = segment_costs(model) if costs is None else costs
+    for start in range(border + 1):
+        if sum(costs[start:]) <= share * sum(costs):
+            return segments[start]
+    return segments[border]

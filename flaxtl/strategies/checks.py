@@ -11,8 +11,10 @@ from flaxtl.config import Optimizer, Training
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
+from flaxtl.strategies.adapters import with_adapters
+from flaxtl.strategies.borders import segment_named
+from flaxtl.strategies.chains import trained_labels
 from flaxtl.strategies.phases import Phase
-from flaxtl.strategies.training import trained_labels
 
 
 def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> None:
@@ -37,6 +39,12 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
     _within(0.0 <= o.warmup <= 1.0, "warmup", o.warmup, "a share from 0 to 1")
     _within(0.0 <= o.momentum < 1.0, "momentum", o.momentum, "a number of at least 0 and below 1")
     _within(0.0 <= o.weight_decay < np.inf, "weight_decay", o.weight_decay, "a number of at least 0")
+    _within(0.0 < o.layer_decay <= 1.0, "layer_decay", o.layer_decay, "a factor above 0 and at most 1")
+    _within(0.0 <= o.l2_sp < np.inf, "l2_sp", o.l2_sp, "a number of at least 0")
+    wise = t.wise
+    _within(not isinstance(wise, float) or 0.0 <= wise <= 1.0, "wise", wise, "a share from 0 to 1, or auto")
+    _within(t.soup >= 1, "soup", t.soup, "a number of at least 1")
+    _within(0.0 <= t.feature_noise < np.inf, "feature_noise", t.feature_noise, "a share of at least 0")
     _within(o.head_rate is None or 0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
 
 
@@ -61,13 +69,19 @@ def _within(fine: bool, name: str, value: Any, expected: str) -> None:
 
 
 def require_labelled(source: Source, least: int = 1) -> None:
-    """Refuses data without labels, or with examples of too few classes.
+    """Refuses data without labels, or whose labels do not differ where they are to be learned from.
+
+    Args:
+        source: of any task.
+        least: how many classes must have examples; 2 for training data, of numbers and labels too.
 
     Raises:
-        DataError: an example has no label, or fewer than `least` classes have one.
+        DataError: an example has no label, fewer than `least` classes have one, or no output differs.
     """
-    if source.targets.dtype.kind == "f":
-        raise DataError("The examples have several outputs each; expected one class an example.")
+    if source.task != "classification":
+        if least > 1 and (source.targets == source.targets[:1]).all():
+            raise DataError(f"Every example has the same {listed(source.labels)}; expected some that differ.")
+        return
     bare = [source.keys[i] for i in np.flatnonzero(source.targets < 0)]
     if bare:
         raise DataError(
@@ -75,9 +89,8 @@ def require_labelled(source: Source, least: int = 1) -> None:
         )
     present = [source.labels[t] for t in np.unique(source.targets)]
     if len(present) < least:
-        raise DataError(
-            f"The data holds examples of {listed(present) or 'no class'} only; expected at least {least} classes."
-        )
+        found = f"the one class {present[0]!r}" if present else "no class"
+        raise DataError(f"The data holds {found}; expected at least {'two' if least == 2 else least}.")
 
 
 def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
@@ -89,5 +102,7 @@ def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
     """
     for phase in phases:
         if phase.kind == "train":
-            trained_labels(phase, model)
+            start = segment_named(model.network, phase.start)
+            whole = model if phase.lora is None else with_adapters(model, phase.lora, start=start)
+            trained_labels(phase, whole)
     model.pipeline.preprocess.rows(source.raw[0])

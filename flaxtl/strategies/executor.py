@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
-from flaxtl.checkpoint import RunCheckpoints
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
+from flaxtl.strategies import averaging
+from flaxtl.strategies.chains import Chain
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.training import TrainPhase
 from flaxtl.strategies.work import Work
 from flaxtl.train.progress import progress_bar
-from flaxtl.train.store import MemoryCheckpoints
+from flaxtl.train.store import MemoryCheckpoints, SharedCheckpoints
 
 
 def execute(work: Work, model: Model, phases: tuple[Phase, ...]) -> Model:
@@ -25,13 +27,24 @@ def execute(work: Work, model: Model, phases: tuple[Phase, ...]) -> Model:
     last = _last_kept(work, phases)
     if work.run is not None and work.run.resumed and last is None:
         work.run.forget_after(lambda entry: False)
+    opt_state: Any = None
     for number in range(1 if last is None else last, len(phases) + 1):
         phase = phases[number - 1]
         if phase.kind == "solve":
             model = _solve(work, number, phase, model)
+        elif phase.kind == "average":
+            model = averaging.soup(work, phases, number, model)
         else:
+            chain = Chain.of(phases, number)
             with contextlib.closing(_store(work, number)) as store:
-                model = TrainPhase(work, number, phase, store).run(model, resume=number == last)
+                training = TrainPhase(work, number, phase, store, chain)
+                model = training.run(model, resume=number == last, opt_state=opt_state if phase.carry else None)
+            goes_on = chain.place + 1 < len(chain.phases)
+            opt_state = training.opt_state if goes_on else None
+            if phase.member:
+                work.keep(averaging.end_of(number), model.variables)
+            if phase.training.wise is not None and not goes_on:
+                model = averaging.wise(work, phase, model, averaging.start_of(number - chain.place))
     return model
 
 
@@ -41,14 +54,14 @@ def _last_kept(work: Work, phases: tuple[Phase, ...]) -> int | None:
         return None
     for number in range(len(phases), 0, -1):
         if phases[number - 1].kind == "train" and work.run.states(number).is_dir():
-            with contextlib.closing(RunCheckpoints(work.run.states(number))) as store:
+            with contextlib.closing(SharedCheckpoints(work.run.states(number))) as store:
                 if store.latest_step() is not None:
                     return number
     return None
 
 
-def _store(work: Work, number: int) -> RunCheckpoints | MemoryCheckpoints:
-    return MemoryCheckpoints() if work.run is None else RunCheckpoints(work.run.states(number))
+def _store(work: Work, number: int) -> SharedCheckpoints | MemoryCheckpoints:
+    return MemoryCheckpoints() if work.run is None else SharedCheckpoints(work.run.states(number))
 
 
 def _solve(work: Work, number: int, phase: Phase, model: Model) -> Model:
@@ -59,6 +72,9 @@ def _solve(work: Work, number: int, phase: Phase, model: Model) -> Model:
             store=work.store,
             views=work.views(phase),
             smoothing=phase.training.label_smoothing,
+            class_weight=None if phase.training.class_weight == "none" else "auto",
+            kind=phase.training.head,
+            feature_noise=phase.training.feature_noise,
             seed=work.seed,
             report=lambda done: report(done, ""),
         )

@@ -3,89 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flaxtl import config as configs
-from flaxtl import data, metrics, paths
-from flaxtl.activations import Store, default_folder
-from flaxtl.card import Card, Head, Image, NetworkSpec
+from flaxtl import data, paths, processes
+from flaxtl.card import Card, Head, Image, NetworkSpec, Task
 from flaxtl.config import EvaluateConfig, FinetuneConfig, PretrainConfig
 from flaxtl.convert import load
-from flaxtl.data import Source, Splits
-from flaxtl.errors import ConfigError, DataError, listed
-from flaxtl.metrics import Metrics
+from flaxtl.data import Source
+from flaxtl.errors import ConfigError
+from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
+from flaxtl.strategies import augmenting
+from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible
 from flaxtl.strategies.executor import execute
+from flaxtl.strategies.given import fitted, held_out, known_of, measured, opened, with_validation
+from flaxtl.strategies.measuring import leave, measure
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
+from flaxtl.strategies.result import Result
+from flaxtl.strategies.scaling import OutputScale
+from flaxtl.strategies.settling import require_meaningful, settled
+from flaxtl.strategies.surveys import store_at
 from flaxtl.strategies.work import Work
+from flaxtl.train.engine import Engine
 from flaxtl.train.rundir import RunDirectory
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a job leaves.
-
-    Attributes:
-        model: the finished model.
-        strategy: how it was trained.
-        examples: how many labelled examples it was trained on.
-        seconds: wall time of the training phases.
-        evidence: what each phase found out.
-        metrics: on the test data, or None without any.
-        directory: the run directory, or None.
-        notes: what the user should know, one sentence each.
-    """
-
-    model: Model
-    strategy: str
-    examples: int
-    seconds: float
-    evidence: tuple[dict[str, Any], ...] = ()
-    metrics: Metrics | None = None
-    directory: Path | None = None
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the result as plain data for JSON."""
-        return {
-            "strategy": self.strategy,
-            "examples": self.examples,
-            "classes": list(self.model.card.labels),
-            "seconds": round(self.seconds, 2),
-            "evidence": list(self.evidence),
-            "test": None if self.metrics is None else self.metrics.to_dict(),
-            "model": None if self.directory is None else str(self.directory / "model"),
-            "notes": list(self.notes),
-        }
-
-    def summary(self) -> str:
-        """Returns a few lines for people: what was trained, what the evidence says, how good it is."""
-        lines = [
-            f"{self.strategy}: {self.examples} examples, {len(self.model.card.labels)} classes, {self.seconds:.1f} s"
-        ]
-        lines += [f"note: {note}" for note in self.notes]
-        for found in self.evidence:
-            if found["kind"] == "solve":
-                lines.append(f"head solved on {found['features']} features: {found['summary']}")
-            elif "best" in found:
-                lines.append(
-                    f"best of {found['steps']} steps: step {found['best_step']} "
-                    f"({found['monitor']} {found['best']:.4f} on validation data)"
-                )
-        if self.metrics is not None:
-            lines.append("on the test data:")
-            lines.append(self.metrics.summary())
-        if self.directory is not None:
-            lines.append(f"model saved in {self.directory / 'model'}")
-        return "\n".join(lines)
 
 
 def finetune(
@@ -115,11 +63,10 @@ def finetune(
 def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
-    phases = phases_of(config)
     if config.out:
         RunDirectory.check(config.out, config)
     base = model if isinstance(model, Model) else load(model)
-    splits = _splits(training, config.data_options)
+    splits = opened(training, config.data_options, config.run.seed)
     base.card.require_modality(splits.train.modality)
     if config.size is not None:
         base = _resized(base, config.size)
@@ -128,11 +75,16 @@ def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = 
     if config.examples_per_class is not None:
         chosen, _ = data.few_shot(train, config.examples_per_class, config.run.seed)
         train = train.subset(chosen)
-    train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
-    held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
-    start = base.with_head(train.labels, seed=config.run.seed)
+    train, validation = with_validation(train, splits.validation, config.training.validation, config.run.seed)
+    apart = held_out(test, train, config.data_options) or held_out(splits.test, train)
+    start = fitted(base, train).with_head(train.labels, task=train.task, seed=config.run.seed)
+    detailed, notes = settled(config, base.card, train.labels, len(train))
+    phases = phases_of(detailed)
+    require_meaningful(phases, classification=train.task == "classification", validated=validation is not None)
     provenance = {"finetuned": {"strategy": config.strategy, "examples": len(train), "seed": config.run.seed}}
-    return _run(config, config.strategy, start, phases, Work(train, validation), held_out, provenance, shown)
+    work = Work(train, validation, notes=notes)
+    decide = functools.partial(search, config=detailed) if config.strategy == "auto" else None
+    return _run(config, config.strategy, start, phases, work, apart, provenance, shown, decide)
 
 
 def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = None, **settings: Any) -> Result:
@@ -166,14 +118,14 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
     if config.out:
         RunDirectory.check(config.out, config)
     card = _blank_card(config.network)
-    splits = _splits(training, config.data_options)
+    splits = opened(training, config.data_options, config.run.seed)
     train = splits.train
     card.require_modality(train.modality)
     require_labelled(train, least=2)
     if config.turned_classes:
         train = data.with_turned_classes(train)
-    train, validation = _validation(train, splits.validation, config.training.validation, config.run.seed)
-    held_out = _labelled_like(test if test is not None else splits.test, train, config.data_options)
+    train, validation = with_validation(train, splits.validation, config.training.validation, config.run.seed)
+    apart = held_out(test, train, config.data_options) or held_out(splits.test, train)
     origin = {
         "data": Path(config.data).name,
         "licence": config.licence,
@@ -183,8 +135,11 @@ def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, sho
         "command": f"flaxtl pretrain {Path(config.data).name} --config config.yaml",
         "settings": {k: v for k, v in configs.to_dict(config).items() if k in _RECORDED},
     }
-    start, work = _fresh_model(card, tuple(train.labels)), Work(train, validation)
-    return _run(config, "pretrain", start, pretraining(config), work, held_out, {"pretrained": origin}, shown)
+    augment, notes = augmenting.resolved(config.augment, card, train.labels)
+    phases = pretraining(dataclasses.replace(config, augment=augment))
+    require_meaningful(phases, classification=train.task == "classification", validated=validation is not None)
+    start, work = _fresh_model(card, tuple(train.labels), train.task), Work(train, validation, notes=notes)
+    return _run(config, "pretrain", start, phases, work, apart, {"pretrained": origin}, shown)
 
 
 def evaluate(
@@ -193,8 +148,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     options: configs.Data | None = None,
-    enter: Callable[[Source], Any] = lambda source: source,
-) -> Metrics:
+) -> Metrics | OutputMetrics:
     """Measures a model on labelled data.
 
     Args:
@@ -202,24 +156,26 @@ def evaluate(
         examples: a Source, a folder or a table, with the model's class names.
         batch_size: examples at a time.
         options: how data is read.
-        enter: puts the examples where they enter the network, for activations that are there already.
 
     Returns:
-        Accuracy and other figures, each with its interval.
+        Accuracy and other figures, each with its interval; of several labels or numbers, `OutputMetrics`.
     """
     require_positive(batch_size=batch_size)
     model = model if isinstance(model, Model) else load(model)
-    source = _one(examples, options or configs.Data())
-    require_labelled(source)
-    model.card.require_modality(source.modality)
-    source = source.with_labels(model.card.labels)
-    logits = model.logits(enter(source), batch_size=batch_size) / model.card.head.temperature
-    return metrics.evaluate(logits, np.asarray(source.targets), model.card.labels)
+    source = measured(examples, model.card, options or configs.Data())
+    return measure(model, source, batch_size=batch_size).figures
 
 
-def run_evaluate(config: EvaluateConfig) -> Metrics:
-    """Runs an evaluation job from resolved settings; see `evaluate`."""
-    return evaluate(config.model, config.data, batch_size=config.batch_size, options=config.data_options)
+def run_evaluate(
+    config: EvaluateConfig, tell: Callable[[str], None] = lambda sentence: None
+) -> Metrics | OutputMetrics:
+    """Runs an evaluation job from resolved settings, and tells what the user should know; see `evaluate`."""
+    require_positive(batch_size=config.batch_size)
+    model = load(config.model)
+    source = measured(config.data, model.card, config.data_options)
+    for sentence in known_of(model.card, {"test": source}):
+        tell(sentence)
+    return evaluate(model, source, batch_size=config.batch_size)
 
 
 def _run(
@@ -231,39 +187,47 @@ def _run(
     test: Source | None,
     provenance: dict[str, dict[str, Any]],
     shown: bool,
+    decide: Callable[[Work, Model], Decision] | None = None,
 ) -> Result:
-    """Claims the run directory, runs the phases, saves the model and measures it."""
+    """Claims the run directory, runs the phases (or those that the data decide on), saves the model and measures it."""
     require_fit(model, phases, work.train)
     run = RunDirectory.claim(config.out, config) if config.out else None
-    work.seed, work.run, work.shown, work.store = config.run.seed, run, shown, _store(config.run)
-    work.notes += _said(work.train)
+    work.seed, work.run = config.run.seed, run
+    work.store = store_at(config.run.cache, config.run.cache_gigabytes * 1e9)
+    work.engine = Engine.of(config.run.parallel, microbatch=config.run.microbatch)
+    work.shown = shown and processes.first()
+    work.notes += known_of(model.card, {"train": work.train, "validation": work.validation, "test": test})
+    work.notes += _parts(config, work.engine)
+    scale = OutputScale.of(work.train)
+    work.train, work.validation = scale.applied(work.train), scale.applied(work.validation)
     began = time.perf_counter()
-    model = execute(work, model, phases)
+    decision = None if decide is None else decide(work, model)
+    if decision is not None:
+        phases, work.evidence = decision.phases, [decision.evidence]
+    model = scale.undone(execute(work, model, phases))
+    model = model if decision is None else decision.calibrated(model)
     seconds = time.perf_counter() - began
     model = dataclasses.replace(model, card=model.card.with_provenance(**_with_figure(provenance, work.evidence)))
     if run is not None:
-        model.save(run.model, overwrite=run.resumed)
+        if processes.first():
+            model.save(run.model, overwrite=run.resumed)
+        processes.together("the model, saved")
     # What the last phase left frozen is as it was, so that the test part's activations may be there already.
     start = model.network.border if phases[-1].kind == "solve" else segment_named(model.network, phases[-1].start)
-    figures = None if test is None else evaluate(model, test, enter=lambda source: work.enter(model, source, start))
-    directory = None if run is None else run.path
+    found = None if test is None else measure(model, test, work.enter(model, test, start))
+    figures, directory = None if found is None else found.figures, None if run is None else run.path
     evidence, notes = tuple(work.evidence), tuple(work.notes)
     result = Result(model, strategy, len(work.train), seconds, evidence, figures, directory, notes)
     if run is not None:
-        run.write_result(result.to_dict())
+        leave(run, result.to_dict(), found)
     return result
-
-
-def _store(run: configs.Run) -> Store | None:
-    if run.cache == "off":
-        return None
-    return Store(default_folder() if run.cache == "auto" else run.cache, limit=run.cache_gigabytes * 1e9)
 
 
 def _with_figure(provenance: dict[str, dict[str, Any]], evidence: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Adds the validation figure of the last phase that has one to what the card says of the training."""
     best = next((e for e in reversed(evidence) if "best" in e), None)
-    if best is None:
+    averaged = bool(evidence) and evidence[-1]["kind"] in ("wise", "soup")
+    if best is None or averaged:  # an average is none of the models that the figures are of
         return provenance
     return {name: {**said, "validation": {best["monitor"]: best["best"]}} for name, said in provenance.items()}
 
@@ -278,51 +242,14 @@ def _resolved(config: Any, settings: dict[str, Any]) -> Any:
     return configs.replace(config, **plain)
 
 
-def _splits(source: Any, options: configs.Data) -> Splits:
-    if isinstance(source, (str, Path)):
-        source = data.open_source(source, **dataclasses.asdict(options))
-    if isinstance(source, Source):
-        source = Splits(source)
-    if not isinstance(source, Splits):
-        raise DataError(
-            f"{type(source).__name__} cannot be used as labelled data; expected a path, a Source or Splits. "
-            "Make a Source of arrays with flaxtl.data.from_arrays(inputs, targets)."
-        )
-    return source
-
-
-def _one(source: Any, options: configs.Data) -> Source:
-    """Returns what to measure on: the test part, else the validation part, else all there is."""
-    splits = _splits(source, options)
-    return splits.test or splits.validation or splits.train
-
-
-def _labelled_like(source: Any, train: Source, options: configs.Data) -> Source | None:
-    if source is None:
-        return None
-    found = _one(source, options)
-    require_labelled(found)
-    return found.with_labels(train.labels)
-
-
-def _said(source: Source) -> list[str]:
-    if not source.skipped:
+def _parts(config: FinetuneConfig | PretrainConfig, engine: Engine) -> list[str]:
+    parts = engine.parts(config.training.batch_size)
+    if parts == 1 or config.training.statistics != "batch":
         return []
-    return [f"{len(source.skipped)} unreadable files were skipped: {listed(path for path, _ in source.skipped)}."]
-
-
-def _validation(train: Source, given: Source | None, fraction: float, seed: int) -> tuple[Source, Source | None]:
-    if given is not None:
-        require_labelled(given)
-        return train, given.with_labels(train.labels)
-    if fraction == 0.0:
-        return train, None
-    kept, held = data.stratified_split(train.targets, fraction, seed, train.groups)
-    if len(held) == 0:
-        raise DataError(
-            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave --validation at 0."
-        )
-    return train.subset(kept), train.subset(held)
+    return [
+        f"Each batch is worked off in {parts} parts (--microbatch), and each part has batch statistics of its own; "
+        "the gradient is that of the whole batch."
+    ]
 
 
 def _resized(model: Model, size: int) -> Model:
@@ -353,9 +280,9 @@ def _blank_card(n: configs.NetworkConfig) -> Card:
     return Card(input=pictures, network=NetworkSpec(n.family, settings))
 
 
-def _fresh_model(card: Card, labels: tuple[str, ...]) -> Model:
+def _fresh_model(card: Card, labels: tuple[str, ...], task: Task) -> Model:
     from flaxtl import nets
 
     network = nets.build(card.network, len(labels))
-    model = Model(network, {}, dataclasses.replace(card, heads=(Head(labels=labels),)))
+    model = Model(network, {}, dataclasses.replace(card, heads=(Head(labels=labels, task=task),)))
     return model.with_variables(network.abstract(model.sample()))

@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from flaxtl.config import FRESH_RATE, Augmentation, FinetuneConfig, Optimizer, PretrainConfig, Training
+from flaxtl.config import FinetuneConfig, PretrainConfig
+from flaxtl.data import Augment
 from flaxtl.errors import ConfigError, did_you_mean
+from flaxtl.strategies.augmenting import on_host
+from flaxtl.training_settings import FRESH_RATE, Augmentation, Lora, Optimizer, Training
 
 # Of one picture, where an augmentation is asked for: more cost more passes below the border and bring little.
 _VIEWS = 4
@@ -18,25 +21,37 @@ class Phase:
     """One part of a strategy.
 
     Attributes:
-        kind: "solve" computes features once and solves the head; "train" takes gradient steps.
+        kind: "solve" computes features once and solves the head; "train" takes gradient steps; "average" puts the
+            parameters together that the soup's training phases before it came to.
         trainable: patterns of the parameters that a "train" phase trains; the head always is.
-        init: "keep" starts from the parameters as they come, "fresh" draws every one anew.
+        init: "keep" starts from the parameters as they come, "fresh" draws every one anew, "again" starts from where
+            the soup's first training phase did.
         start: the segment that training begins at, by name or as a share of the depth; all below is frozen, computed
             once for each example and kept. "" trains through the whole network.
         views: random changes of each example that are computed once and kept where something below is frozen.
         training: how long, how large the batches, which statistics, what is best.
         optimizer: what updates the parameters.
         augment: random changes to the training pictures.
+        lora: adapters that are trained in place of what `trainable` names, and merged into it in the end.
+        carry: goes on with the optimizer state and the schedule of the training phase before it.
+        share: which part of the steps that `training` asks for are this phase's.
+        draw: a phase of another number draws its order, augmentation and dropout anew.
+        member: the number of a phase in a soup, from 1 on; 0 for all others.
     """
 
-    kind: Literal["solve", "train"]
+    kind: Literal["solve", "train", "average"]
     trainable: tuple[str, ...] = ("**",)
-    init: Literal["keep", "fresh"] = "keep"
+    init: Literal["keep", "fresh", "again"] = "keep"
     start: str = ""
     views: int = 0
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
     augment: Augmentation = Augmentation()
+    lora: Lora | None = None
+    carry: bool = False
+    share: float = 1.0
+    draw: int = 0
+    member: int = 0
 
 
 def head(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -49,29 +64,63 @@ def full(config: FinetuneConfig) -> tuple[Phase, ...]:
 
     The weights need small steps and the head, which starts from nothing, large ones.
     """
-    return _everything(config, rate=0.2, head_rate=10.0)
+    return soup(_everything(config, rate=0.2, head_rate=10.0))
 
 
-def _everything(config: FinetuneConfig, rate: float, head_rate: float) -> tuple[Phase, ...]:
+def _everything(config: FinetuneConfig, rate: float, head_rate: float) -> Phase:
     """Returns the phase that trains on from where it is; the rates are for what the settings leave open."""
     chosen = config.optimizer
     if chosen.learning_rate is None:
         chosen = dataclasses.replace(chosen, learning_rate=rate * FRESH_RATE[chosen.optimizer])
     if chosen.head_rate is None:
         chosen = dataclasses.replace(chosen, head_rate=head_rate)
-    return (Phase("train", config.trainable, training=config.training, optimizer=chosen, augment=config.augment),)
+    return Phase("train", config.trainable, training=config.training, optimizer=chosen, augment=config.augment)
 
 
 def lpft(config: FinetuneConfig) -> tuple[Phase, ...]:
     """LP-FT (Kumar et al. 2022): the head is solved first, then everything is trained from there."""
-    return (*head(config), *_everything(config, rate=0.3, head_rate=1.0))
+    return (*head(config), *soup(_everything(config, rate=0.3, head_rate=1.0)))
 
 
 def cut(config: FinetuneConfig) -> tuple[Phase, ...]:
     """Between the options: the head is solved, then all above a border is trained; what lies below is computed once."""
-    [above] = _everything(config, rate=0.3, head_rate=1.0)
-    views = config.views or (_VIEWS if config.augment != Augmentation() else 0)
-    return (*head(config), dataclasses.replace(above, start=config.cut, views=views))
+    above = _everything(config, rate=0.3, head_rate=1.0)
+    return (*head(config), *soup(dataclasses.replace(above, start=config.cut, views=_views(config))))
+
+
+def _views(config: FinetuneConfig) -> int:
+    return config.views or (_VIEWS if on_host(config.augment) != Augment() else 0)
+
+
+def gradual(config: FinetuneConfig) -> tuple[Phase, ...]:
+    """Gradual unfreezing (Howard and Ruder 2018): the head is solved, then training goes down to the input in stages.
+
+    The stages have one optimizer state and one schedule, and share the steps evenly. What lies below a stage's border
+    is computed once, as for the cut; mixup and cutmix join in the last stage.
+    """
+    whole = _everything(config, rate=0.3, head_rate=1.0)
+    stages = []
+    for number in range(config.stages):
+        border = 1.0 - (number + 1) / config.stages
+        stage = dataclasses.replace(whole, carry=number > 0, share=1.0 / config.stages, draw=number)
+        if border > 0:
+            stage = dataclasses.replace(stage, start=f"{border:.4f}", views=_views(config))
+        stages.append(stage)
+    return (*head(config), *stages)
+
+
+def lora(config: FinetuneConfig) -> tuple[Phase, ...]:
+    """LoRA (Hu et al. 2022): the head is solved, then it and low-rank adapters are trained and merged.
+
+    Adapters start at zero and are few, so they bear the learning rate of training from scratch.
+    """
+    whole = _everything(config, rate=1.0, head_rate=1.0)
+    return (*head(config), *soup(dataclasses.replace(whole, trainable=(), lora=config.lora)))
+
+
+def auto(config: FinetuneConfig) -> tuple[Phase, ...]:
+    """What is certain before the data is looked at: the head is solved. `auto.search` decides about the rest."""
+    return head(config)
 
 
 def scratch(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -81,9 +130,12 @@ def scratch(config: FinetuneConfig) -> tuple[Phase, ...]:
 
 
 STRATEGIES: dict[str, Callable[[FinetuneConfig], tuple[Phase, ...]]] = {
+    "auto": auto,
     "head": head,
     "cut": cut,
     "lpft": lpft,
+    "gradual": gradual,
+    "lora": lora,
     "full": full,
     "scratch": scratch,
 }
@@ -102,6 +154,36 @@ def phases_of(config: FinetuneConfig) -> tuple[Phase, ...]:
     if config.strategy not in STRATEGIES:
         raise ConfigError(f"There is no strategy {config.strategy!r}.{did_you_mean(config.strategy, STRATEGIES)}")
     return STRATEGIES[config.strategy](config)
+
+
+def soup(phase: Phase) -> tuple[Phase, ...]:
+    """Returns the phases of a soup of one: its runs, then what averages them; the phase itself where none is asked for.
+
+    Runs differ by their seed, and for a greedy soup by their learning rate too, whose factors are 1, 0.3 and 3: an
+    average of all would suffer from a rate that does badly, which the greedy choice leaves out.
+
+    Example:
+        >>> [(p.kind, p.init, p.draw) for p in soup(Phase('train', training=Training(soup=2)))]
+        [('train', 'keep', 0), ('train', 'again', 1), ('average', 'keep', 0)]
+    """
+    number, kind = phase.training.soup, phase.training.soup_kind
+    if number == 1:
+        return (phase,)
+    alone = dataclasses.replace(phase, training=dataclasses.replace(phase.training, wise=None))
+    members = []
+    for member in range(number):
+        factor = (1.0, 0.3, 3.0)[member % 3] if kind == "greedy" else 1.0
+        peak = factor * (phase.optimizer.learning_rate or FRESH_RATE[phase.optimizer.optimizer])
+        members.append(
+            dataclasses.replace(
+                alone,
+                init="again" if member else phase.init,
+                optimizer=dataclasses.replace(phase.optimizer, learning_rate=peak),
+                draw=member,
+                member=member + 1,
+            )
+        )
+    return (*members, dataclasses.replace(phase, kind="average"))
 
 
 def pretraining(config: PretrainConfig) -> tuple[Phase, ...]:

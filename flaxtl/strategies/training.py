@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,88 +13,105 @@ import numpy as np
 from flaxtl import freeze, metrics, paths
 from flaxtl.card import Card
 from flaxtl.checkpoint import RunCheckpoints
-from flaxtl.data import Augment, Entry, Loader
+from flaxtl.data import Entry, Loader, Source
 from flaxtl.errors import CheckpointError, ConfigError, TrainingError, listed
 from flaxtl.model import Model, non_finite
+from flaxtl.probe.problem import class_weights
+from flaxtl.strategies import averaging
+from flaxtl.strategies.adapters import merged, with_adapters
+from flaxtl.strategies.augmenting import on_host
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.phases import Phase, epochs_for
+from flaxtl.strategies.chains import Chain, cadence, carried
+from flaxtl.strategies.phases import Phase
+from flaxtl.strategies.stepping import step_of
 from flaxtl.strategies.work import Work
-from flaxtl.train import TrainState, init_state, make_step, model_loss, optim
-from flaxtl.train.loop import Cadence, Standing, run_steps
+from flaxtl.train import TrainState, init_state, optim, preemption
+from flaxtl.train.loop import Standing, run_steps
 from flaxtl.train.progress import progress_bar
 from flaxtl.train.store import MemoryCheckpoints
 
-
-def cadence(phase: Phase, examples: int) -> Cadence:
-    """Returns how many steps a phase takes on so many examples, and how often it is judged and kept.
-
-    Example:
-        >>> cadence(Phase('train'), 50).steps
-        160
-    """
-    t = phase.training
-    epochs = t.epochs if t.epochs is not None else epochs_for(examples)
-    steps = max(1, math.ceil(epochs * math.ceil(examples / min(t.batch_size, examples))))
-    return Cadence(steps, t.save_every or max(1, steps // 10), t.patience)
-
-
-def trained_patterns(phase: Phase, model: Model) -> tuple[str, ...]:
-    """Returns the patterns of the parameters that a phase trains on a model; the head is always among them."""
-    return (*phase.trainable, f"{model.card.head.path}/**")
-
-
-def trained_labels(phase: Phase, model: Model) -> Any:
-    """Labels a model's parameters as `optim.build` takes them; all below the phase's first segment is frozen."""
-    labels = optim.group_labels(model.params, trained_patterns(phase, model), model.card.head.path)
-    start = segment_named(model.network, phase.start)
-    return paths.map_with_leaf(
-        lambda leaf, label: label if model.network.segment_of(leaf.path) >= start else freeze.FROZEN, labels
-    )
+# Seeds of runs lie close together, so those of a run's own further draws lie far off.
+_DRAWS_APART = 10_000
 
 
 class TrainPhase:
-    """One phase of gradient steps."""
+    """One phase of gradient steps.
 
-    def __init__(self, work: Work, number: int, phase: Phase, store: RunCheckpoints | MemoryCheckpoints) -> None:
+    Attributes:
+        opt_state: the optimizer's, of the state that came out; None before.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        number: int,
+        phase: Phase,
+        store: RunCheckpoints | MemoryCheckpoints,
+        chain: Chain | None = None,
+    ) -> None:
         self.work, self.number, self.phase, self.store = work, number, phase, store
+        self.chain = Chain((phase,)) if chain is None else chain
         self.cadence = cadence(phase, len(work.train))
         self.fingerprint = work.fingerprint()
+        self.seed = work.seed + _DRAWS_APART * phase.draw
         self.start = 0
         self.validation: Entry | None = None
+        self.opt_state: Any = None
 
-    def run(self, model: Model, *, resume: bool) -> Model:
-        """Trains the model; goes on from the last kept state if asked to."""
+    def run(self, model: Model, *, resume: bool, opt_state: Any = None) -> Model:
+        """Trains the model; goes on from the last kept state if asked to.
+
+        Args:
+            model: as the phase before left it.
+            resume: whether to go on.
+            opt_state: the optimizer's state at the end of the phase before, if it is to be carried on.
+        """
         work, training = self.work, self.phase.training
         model = self._with_kept_card(model) if resume else self._started(model)
         self.start = segment_named(model.network, self.phase.start)
-        labels = trained_labels(self.phase, model)
-        tx = optim.build(self.phase.optimizer, labels, self.cadence.steps)
+        if self.phase.lora is not None:
+            model = with_adapters(model, self.phase.lora, start=self.start, seed=self.seed)
+        labels, examples = self.chain.labels(model), len(work.train)
+        tx = optim.build(self.phase.optimizer, labels, self.chain.steps(examples), self.chain.done(examples))
         stats = {k: v for k, v in model.variables.items() if k != paths.PARAMS}
-        state = init_state(model.params, tx, labels, stats=stats, seed=work.seed, ema=training.ema is not None)
+        state = init_state(model.params, tx, labels, stats=stats, seed=self.seed, ema=training.ema is not None)
+        if opt_state is not None:
+            # Copied: the step gives away the memory of its state.
+            kept = jax.tree.map(lambda a: jnp.array(a, copy=True), carried(opt_state, state.opt_state))
+            state = dataclasses.replace(state, opt_state=kept)
         standing = Standing()
         if resume:
             state, standing = self._restore(state, labels)
         else:
             self._save(model, state, standing, None)
-        live: frozenset[str] = frozenset()
-        if training.statistics == "batch":
-            live = freeze.live_statistics(labels, stats.get("batch_stats", {}))
         if work.validation is not None:
             self.validation = work.enter(model, work.validation, self.start)
-        loss = model_loss(
-            model.pipeline,
-            task=model.card.head.task,
-            live=live,
-            smoothing=training.label_smoothing,
-            start=self.start,
+        step = work.step(
+            (
+                self.phase,
+                model.pipeline,
+                tuple(paths.leaves(labels)),
+                self.chain.steps(examples),
+                self.chain.done(examples),
+            ),
+            lambda: step_of(self.phase, model, labels, tx),
         )
-        state = self._train(model, state, make_step(loss, tx, ema_decay=training.ema), standing)
+        state = self._train(model, state, step, standing)
         return self._finish(model, state, labels, standing)
 
     def _started(self, model: Model) -> Model:
+        started = self._initial(model)
+        if self.phase.member == 1 or (self.phase.training.wise is not None and self.chain.place == 0):
+            self.work.keep(averaging.start_of(self.number), started.variables)
+        return started
+
+    def _initial(self, model: Model) -> Model:
         if self.phase.init == "keep":
             # A solved head is calibrated by the card's temperature, which the loss does not know of.
             return model.with_temperature_in_head()
+        if self.phase.init == "again":
+            start = self.work.kept(averaging.start_of(self.number - self.phase.member + 1))
+            return dataclasses.replace(model, variables=start, card=model.card.with_head(temperature=1.0))
         # Nothing of the pretrained parameters is left, so what the card says of their origin goes too.
         fresh = dataclasses.replace(model, card=dataclasses.replace(model.card, provenance={}), notes=())
         variables = fresh.network.init(self.work.seed, _zeros(fresh))
@@ -106,29 +122,35 @@ class TrainPhase:
         stopped = training.patience is not None and standing.stale >= training.patience
         if standing.step >= cadence.steps or stopped:
             return state
-        views = work.views(self.phase)
+        views, engine = work.views(self.phase), work.engine
         entry = work.enter(model, work.train, self.start, views)
+        rows = min(training.batch_size, len(entry))
         loader = Loader(
-            entry.source,
+            _weighted(entry.source, training.class_weight),
             entry.preprocess,
-            min(training.batch_size, len(entry)),
-            seed=work.seed,
-            augment=None if self.start else Augment(**dataclasses.asdict(self.phase.augment)),
+            rows,
+            seed=self.seed,
+            augment=None if self.start else on_host(self.phase.augment),
+            rows=engine.padded(rows),
+            share=engine.share,
         )
-        batches = loader.iterate(standing.step, cadence.steps - standing.step)
+        batches = work.clock.while_time(loader.iterate(standing.step, cadence.steps - standing.step))
         name = f"phase {self.number}: training"
         with progress_bar(name, cadence.steps, first=standing.step, shown=work.shown) as report:
-            return run_steps(
-                state,
+            state = run_steps(
+                engine.place_state(state),
                 step,
                 batches,
                 cadence,
                 standing,
                 evaluate=self._evaluator(model),
-                save=lambda state, standing, figure: self._save(model, state, standing, figure),
+                save=lambda state, standing, figure: self._save(model, engine.whole(state), standing, figure),
                 log=lambda entry: work.log(phase=self.number, kind="train", **entry),
                 report=report,
+                place=engine.place_batch,
+                stop=preemption.asked,
             )
+        return engine.whole(state)
 
     def _evaluator(self, model: Model) -> Callable[[TrainState], tuple[float, dict[str, float]]] | None:
         if self.validation is None:
@@ -136,7 +158,8 @@ class TrainPhase:
         validation = self.validation
 
         def evaluate(state: TrainState) -> tuple[float, dict[str, float]]:
-            logits = model.with_variables(_variables(state)).logits(validation)
+            whole = self.work.engine.whole(state)
+            logits = model.with_variables(_variables(whole)).logits(validation)
             loss, accuracy = metrics.loss_and_accuracy(logits, validation.source.targets, model.card.head.task)
             figure = accuracy if self.phase.training.monitor == "accuracy" else -loss
             return figure, {"validation_loss": loss, "validation_accuracy": accuracy}
@@ -190,12 +213,10 @@ class TrainPhase:
                 monitor = self.phase.training.monitor
                 figure = standing.best if monitor == "accuracy" else -standing.best
                 found |= {"best_step": standing.best_step, "monitor": monitor, "best": figure}
-        model = model.with_variables(jax.tree.map(np.asarray, _variables(state)))
-        temperature = 1.0
-        if self.validation is not None and model.card.head.task == "classification":
-            temperature = metrics.fit_temperature(model.logits(self.validation), self.validation.source.targets)
+        self.opt_state = state.opt_state
+        model = merged(model.with_variables(jax.tree.map(np.asarray, _variables(state))))
         self.work.evidence.append(found)
-        return dataclasses.replace(model, card=model.card.with_head(temperature=float(temperature)))
+        return averaging.calibrated(model, self.validation)
 
     def _best(self, state: TrainState, labels: Any, best: int, last: int) -> tuple[TrainState, bool]:
         if best == last:
@@ -206,6 +227,15 @@ class TrainPhase:
             self.work.notes.append(f"The best state, of step {best}, is lost; the last one is used. {error}")
             return state, False
         return _state(tree, labels), True
+
+
+def _weighted(source: Source, class_weight: str) -> Source:
+    """Returns the examples with the weights that their classes get."""
+    if class_weight == "none":
+        return source
+    weights = np.asarray(source.weights, np.float64)
+    weights = weights * class_weights(source.targets, len(source.labels), "auto", weights)
+    return dataclasses.replace(source, weights=weights.astype(np.float32))
 
 
 def _zeros(model: Model) -> Any:

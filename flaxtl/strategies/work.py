@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from flaxtl import checkpoint, processes
 from flaxtl.activations import Store, enter
 from flaxtl.activations.identity import View
-from flaxtl.data import Augment, Entry, Source
+from flaxtl.data import Entry, Source
 from flaxtl.model import Model
+from flaxtl.strategies.augmenting import on_host
+from flaxtl.strategies.clock import Clock
 from flaxtl.strategies.phases import Phase
+from flaxtl.train.engine import Engine
 from flaxtl.train.progress import progress_bar
 from flaxtl.train.rundir import RunDirectory
+from flaxtl.train.step import Step
 
 
 @dataclasses.dataclass
@@ -26,9 +31,13 @@ class Work:
         seed: of everything that is drawn.
         run: where states and metrics are kept; None keeps the best state in memory.
         store: where the activations of frozen parts are kept; None forgets them.
+        engine: what runs the steps of training.
         shown: whether a progress bar is shown.
+        clock: that training must not outlast.
         evidence: what the phases found out, one entry a phase, for the report.
         notes: what the user should know, one sentence each.
+        steps: compiled steps by what decides them; runs that differ in their data alone share theirs.
+        memory: variables that later phases come back to, by name, where there is no run directory for them.
     """
 
     train: Source
@@ -36,18 +45,45 @@ class Work:
     seed: int = 0
     run: RunDirectory | None = None
     store: Store | None = None
+    engine: Engine = dataclasses.field(default_factory=Engine.of)
     shown: bool = False
+    clock: Clock = dataclasses.field(default_factory=lambda: Clock(None))
     evidence: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    steps: dict[Any, Step] = dataclasses.field(default_factory=dict)
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def log(self, **entry: Any) -> None:
         """Writes a line of metrics."""
         if self.run is not None:
             self.run.log(**entry)
 
+    def keep(self, name: str, variables: Any) -> None:
+        """Keeps variables for later phases, and for the run that goes on should this one be killed."""
+        if self.run is None:
+            self.memory[name] = variables
+            return
+        if processes.first():
+            checkpoint.save(self.run.kept(name), variables, overwrite=True)
+        processes.together("variables, kept")
+
+    def kept(self, name: str) -> Any:
+        """Returns variables that were kept.
+
+        Raises:
+            CheckpointError: they are not there, or damaged.
+        """
+        return self.memory[name] if self.run is None else checkpoint.load(self.run.kept(name))
+
+    def step(self, key: Any, make: Callable[[], Step]) -> Step:
+        """Returns the compiled step of a key, made if it is not there."""
+        if key not in self.steps:
+            self.steps[key] = self.engine.compile(make())
+        return self.steps[key]
+
     def views(self, phase: Phase) -> tuple[View, ...]:
         """Returns the random changes that are drawn once and kept for a phase."""
-        augment = Augment(**dataclasses.asdict(phase.augment))
+        augment = on_host(phase.augment)
         return tuple(View(number, augment, self.seed) for number in range(1, phase.views + 1))
 
     def enter(self, model: Model, source: Source, start: int, views: Sequence[View] = ()) -> Entry:

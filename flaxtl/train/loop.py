@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 
-from flaxtl.errors import TrainingError
+from flaxtl import processes
+from flaxtl.errors import Preempted, TrainingError
+from flaxtl.train.meter import Meter
+from flaxtl.train.prefetch import prefetched
 from flaxtl.train.progress import Reporter
 from flaxtl.train.state import TrainState
 from flaxtl.train.step import Step
@@ -42,12 +45,14 @@ class Standing:
         best: the best figure so far, larger is better; None before the first evaluation.
         best_step: the step that it was reached at.
         stale: evaluations since then.
+        pending: metrics of steps that no line tells of yet: [step, {name: value}].
     """
 
     step: int = 0
     best: float | None = None
     best_step: int | None = None
     stale: int = 0
+    pending: list[list[Any]] = dataclasses.field(default_factory=list)
 
     def judge(self, figure: float) -> None:
         """Takes in an evaluation's figure; the first of equally good steps stays the best."""
@@ -68,19 +73,23 @@ def run_steps(
     save: Callable[[TrainState, Standing, float | None], None],
     log: Callable[[dict[str, Any]], None],
     report: Reporter,
+    place: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Trains until the phase's steps are done or patience is at its end.
 
     Args:
         state: where to start.
-        step_function: as `make_step` makes it.
-        batches: from the state's next step on.
+        step_function: as `make_step` makes it or an engine compiles it.
+        batches: from the state's next step on; of NumPy arrays.
         cadence: how often to evaluate, save and log.
         standing: how the phase did so far; changed in place.
         evaluate: state → (figure to judge by, figures to log), or None without validation data.
         save: (state, standing, figure) is called at each evaluation and after the last step.
         log: takes one line of metrics.
         report: moves the progress bar.
+        place: puts a batch onto the devices; called one batch ahead.
+        stop: asked after each step whether to save and end.
 
     Returns:
         The state after the last step.
@@ -88,46 +97,89 @@ def run_steps(
     Raises:
         TrainingError: the loss or the gradient is no longer finite. Nothing is saved from then on, so what
             was saved last is good.
+        Preempted: `stop` asked for it, and the state is saved.
     """
-    pending: list[tuple[int, dict[str, jax.Array]]] = []
-    began, seen = time.perf_counter(), 0
-    for batch in batches:
-        state, metrics = step_function(state, batch)
-        standing.step += 1
-        seen += int((batch["weight"] > 0).sum())
-        pending.append((standing.step, metrics))
-        done = standing.step >= cadence.steps
-        saving = done or standing.step % cadence.save_every == 0
-        if saving or standing.step % cadence.log_every == 0:
-            means = _flush(pending)
-            rate = seen / max(time.perf_counter() - began, 1e-9)
-            began, seen = time.perf_counter(), 0
-            log({"step": standing.step, **means, "examples_per_second": round(rate, 1)})
-            report(standing.step, f"loss {means['loss']:.4f}  {rate:.0f} examples/s")
-        if saving:
-            figure = None
-            if evaluate is not None:
-                figure, figures = evaluate(state)
-                standing.judge(figure)
-                log({"step": standing.step, **figures})
-            save(state, standing, figure)
-            began = time.perf_counter()
-        if done or (cadence.patience is not None and standing.stale >= cadence.patience):
-            break
+    meter, pending = Meter(), [(step, metrics) for step, metrics in standing.pending]
+    standing.pending = []
+    with contextlib.closing(prefetched((_real_rows(batch), place(batch)) for batch in batches)) as ready:
+        for rows, batch in meter.watch(ready):
+            state, metrics = _taken(step_function, state, batch, compiling=meter.steps == 0)
+            standing.step += 1
+            meter.count(rows)
+            pending.append((standing.step, metrics))
+            done, stopping = standing.step >= cadence.steps, stop()
+            saving = done or standing.step % cadence.save_every == 0
+            if saving or standing.step % cadence.log_every == 0:
+                _tell(standing.step, _means(_fetched(pending)), meter.line(), log, report)
+            if saving:
+                figure = _judged(state, standing, evaluate, log)
+                save(state, standing, figure)
+                meter.restart()
+            if stopping:
+                if not saving:
+                    standing.pending = [list(entry) for entry in _fetched(pending)]
+                    save(state, standing, None)
+                raise Preempted(f"Stopped after step {standing.step} as asked, with its state kept: see --resume.")
+            if done or (cadence.patience is not None and standing.stale >= cadence.patience):
+                break
     return state
 
 
-def _flush(pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
-    """Fetches metrics from the device, refuses non-finite ones, and returns their means."""
-    fetched = [(step, jax.device_get(metrics)) for step, metrics in pending]
+def _tell(
+    step: int,
+    means: dict[str, float],
+    speed: dict[str, float],
+    log: Callable[[dict[str, Any]], None],
+    report: Reporter,
+) -> None:
+    log({"step": step, **means, **speed})
+    report(step, f"loss {means['loss']:.4f}  {speed['examples_per_second']:.0f} examples/s")
+
+
+def _judged(
+    state: TrainState,
+    standing: Standing,
+    evaluate: Callable[[TrainState], tuple[float, dict[str, float]]] | None,
+    log: Callable[[dict[str, Any]], None],
+) -> float | None:
+    """Evaluates a state, takes the figure into the standing, and returns it."""
+    if evaluate is None:
+        return None
+    figure, figures = evaluate(state)
+    standing.judge(figure)
+    log({"step": standing.step, **figures})
+    return figure
+
+
+def _real_rows(batch: Mapping[str, Any]) -> int:
+    return int((batch["weight"] > 0).sum()) * processes.count()
+
+
+def _taken(step_function: Step, state: TrainState, batch: Mapping[str, Any], *, compiling: bool) -> Any:
+    """Takes a step; the first waits until all processes have compiled it, for which they have more time."""
+    if not compiling:
+        with processes.waiting("a step"):
+            return step_function(state, batch)
+    with processes.waiting("the first step", times=10.0):
+        return jax.block_until_ready(step_function(state, batch))
+
+
+def _fetched(pending: list[tuple[int, Any]]) -> list[tuple[int, dict[str, float]]]:
+    """Fetches metrics from the device, empties the list, and refuses non-finite ones."""
+    with processes.waiting("a step"):
+        fetched = [(step, {k: float(v) for k, v in jax.device_get(metrics).items()}) for step, metrics in pending]
     pending.clear()
     for step, metrics in fetched:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(metrics[name]):
                 raise TrainingError(
-                    f"The {name.replace('grad_norm', 'gradient norm')} became {float(metrics[name])} at step {step}. "
+                    f"The {name.replace('grad_norm', 'gradient norm')} became {metrics[name]} at step {step}. "
                     "Training has stopped, and what was kept before is whole. Lower --learning-rate, or look for "
                     "extreme values in the data."
                 )
+    return fetched
+
+
+def _means(fetched: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
     names = fetched[0][1]
-    return {name: round(float(sum(m[name] for _, m in fetched)) / len(fetched), 6) for name in names}
+    return {name: round(sum(m[name] for _, m in fetched) / len(fetched), 6) for name in names}

@@ -11,10 +11,14 @@ import optax
 
 from flaxtl.nets.mode import Mode
 from flaxtl.pipeline import Pipeline
+from flaxtl.train import division, mixing
 
 Array = jax.Array
 Batch = Mapping[str, Any]
 LossFn = Callable[[Any, Any, Batch, Any], tuple[Array, Any, dict[str, Array]]]
+
+# Sets the draws of mixing apart from those of dropout, which folds in checksums of names.
+_MIXING = 0x6D6978
 
 
 def per_example_loss(task: str, logits: Array, target: Array, smoothing: float = 0.0) -> Array:
@@ -24,7 +28,7 @@ def per_example_loss(task: str, logits: Array, target: Array, smoothing: float =
         task: "classification" (softmax cross-entropy), "multilabel" (mean of sigmoid cross-entropies),
             or "regression" (mean squared error).
         logits: float [batch, outputs].
-        target: int [batch] for classification, else float [batch, outputs].
+        target: int [batch] for classification, or rows that sum to 1; else float [batch, outputs].
         smoothing: the share of the target spread evenly over the classes (Szegedy et al. 2016, section 7).
 
     Returns:
@@ -36,7 +40,7 @@ def per_example_loss(task: str, logits: Array, target: Array, smoothing: float =
     """
     logits = logits.astype(jnp.float32)
     if task == "classification":
-        hot = jax.nn.one_hot(jnp.maximum(target, 0), logits.shape[-1])
+        hot = mixing.rows_of(target, logits.shape[-1])
         return optax.softmax_cross_entropy(logits, optax.smooth_labels(hot, smoothing))
     if task == "multilabel":
         spread = target * (1.0 - smoothing) + 0.5 * smoothing
@@ -52,6 +56,9 @@ def model_loss(
     dropout: bool = True,
     smoothing: float = 0.0,
     start: int = 0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    outputs: int = 0,
 ) -> LossFn:
     """Returns the loss function of a flaxtl model for the engine.
 
@@ -62,6 +69,9 @@ def model_loss(
         dropout: whether dropout drops.
         smoothing: label smoothing.
         start: the segment that the batch's inputs enter; above 0 when activations were cached.
+        mixup: see `mixing.mix`; for pictures alone.
+        cutmix: likewise.
+        outputs: of the head; needed for mixing alone.
 
     Returns:
         loss_fn(params, state, batch, rng) → (losses [batch], new state, {'accuracy': [batch]} for
@@ -74,11 +84,20 @@ def model_loss(
             example_index=batch["example_index"],
             weight=batch["weight"],
             live=live,
+            axis_name=division.current().axis_name,
         )
-        logits, state = pipeline({"params": params, **state}, batch["inputs"], start, None, mode)
-        losses = per_example_loss(task, logits, batch["target"], smoothing)
+        inputs, target = batch["inputs"], batch["target"]
+        if mixup or cutmix:
+            key = jax.random.fold_in(rng, _MIXING)
+            rows = mixing.rows_of(target, outputs)
+            inputs, target = mixing.mix(
+                key, inputs, rows, batch["weight"], batch["example_index"], mixup=mixup, cutmix=cutmix
+            )
+        logits, state = pipeline({"params": params, **state}, inputs, start, None, mode)
+        losses = per_example_loss(task, logits, target, smoothing)
         if task != "classification":
             return losses, state, {}
-        return losses, state, {"accuracy": (logits.argmax(-1) == batch["target"]).astype(jnp.float32)}
+        wanted = target.argmax(-1) if target.ndim == 2 else target
+        return losses, state, {"accuracy": (logits.argmax(-1) == wanted).astype(jnp.float32)}
 
     return loss_fn

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flaxtl import config as configs
+from flaxtl import processes
 from flaxtl.errors import ConfigError, TrainingError, listed
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
@@ -74,19 +75,27 @@ class RunDirectory:
             TrainingError: it cannot be written to.
         """
         run = cls.check(path, config)
-        if run.resumed:
-            return run
-        kept = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, overwrite=False))
-        with _writing(run.path):
-            if run.path.exists():
-                shutil.rmtree(run.path)
-            run.path.mkdir(parents=True)
-            configs.save(kept, run.path / CONFIG)
+        processes.together("the run directory, found")
+        if processes.first() and not run.resumed:
+            run._make(config)
+        processes.together("the run directory, made")
         return run
+
+    def _make(self, config: Any) -> None:
+        kept = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, overwrite=False))
+        with _writing(self.path):
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True)
+            configs.save(kept, self.path / CONFIG)
 
     def states(self, phase: int) -> Path:
         """Returns where the training states of a phase are kept."""
         return self.path / CHECKPOINTS / f"phase_{phase}"
+
+    def kept(self, name: str) -> Path:
+        """Returns where variables that later phases come back to are kept."""
+        return self.path / CHECKPOINTS / name
 
     @property
     def model(self) -> Path:
@@ -94,7 +103,9 @@ class RunDirectory:
         return self.path / MODEL
 
     def log(self, **entry: Any) -> None:
-        """Appends one line to metrics.jsonl."""
+        """Appends one line to metrics.jsonl; of several processes, only the first does."""
+        if not processes.first():
+            return
         file = self.path / METRICS
         with _writing(file), file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
@@ -102,7 +113,7 @@ class RunDirectory:
     def forget_after(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines of metrics.jsonl that a resumed run will write again, or that were cut off."""
         file = self.path / METRICS
-        if not file.exists():
+        if not file.exists() or not processes.first():
             return
         kept = []
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -118,7 +129,9 @@ class RunDirectory:
             os.replace(fresh, file)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Writes result.json."""
+        """Writes result.json; of several processes, only the first does."""
+        if not processes.first():
+            return
         file = self.path / RESULT
         with _writing(file):
             file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

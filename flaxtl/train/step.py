@@ -1,4 +1,7 @@
-"""One training step: gradients of the trainable leaves, their update, the moving average, the metrics."""
+"""One training step: gradients of the trainable leaves, their update, the moving average, the metrics.
+
+However an engine divides the batch (`division`), the loss is the weighted mean over the whole of it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from flaxtl import freeze
+from flaxtl.train import division
+from flaxtl.train.division import Division
 from flaxtl.train.losses import LossFn
 from flaxtl.train.state import TrainState
 
@@ -18,16 +23,15 @@ Array = jax.Array
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, dict[str, Array]]]
 
 
-def weighted_mean(values_B: Array, weight_B: Array) -> Array:
-    """Returns Σ wᵢ vᵢ / Σ wᵢ; rows of padding have weight 0 and do not count.
+def weighted_sum(values_B: Array, weight_B: Array) -> Array:
+    """Returns Σ wᵢ vᵢ; rows of padding have weight 0 and do not count.
 
     Example:
-        >>> float(weighted_mean(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])))
-        2.0
+        >>> float(weighted_sum(jnp.array([1.0, 3.0, jnp.inf]), jnp.array([1.0, 1.0, 0.0])))
+        4.0
     """
     # A padded row may hold anything, infinity too, which a zero weight alone would not silence.
-    kept = jnp.where(weight_B > 0, values_B, 0.0)
-    return jnp.sum(kept * weight_B) / jnp.maximum(jnp.sum(weight_B), 1e-12)
+    return jnp.sum(jnp.where(weight_B > 0, values_B, 0.0) * weight_B)
 
 
 def make_step(
@@ -70,14 +74,20 @@ def make_step(
 
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        over = division.current()
+        weight = jnp.maximum(over.total(jnp.sum(batch["weight"])), 1e-12)
 
-        def objective(trainable: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-            params = freeze.merge(trainable, state.frozen)
-            losses, stats, metrics = loss_fn(params, state.stats, batch, rng)
-            means = {name: weighted_mean(values, batch["weight"]) for name, values in metrics.items()}
-            return weighted_mean(losses, batch["weight"]), (stats, means)
+        def objective(trainable: Any, stats: Any, part: Mapping[str, Any]) -> tuple[Array, tuple[Any, Any]]:
+            params = over.whole(freeze.merge(trainable, state.frozen))
+            losses, stats, metrics = loss_fn(params, stats, part, rng)
+            means = {name: weighted_sum(values, part["weight"]) / weight for name, values in metrics.items()}
+            return weighted_sum(losses, part["weight"]) / weight, (stats, means)
 
-        (loss, (stats, means)), grads = jax.value_and_grad(objective, has_aux=True)(state.trainable)
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        if over.parts > 1:
+            gradient = _accumulated(gradient, over)
+        (loss, (stats, means)), grads = gradient(state.trainable, state.stats, batch)
+        loss, means, grads = over.total((loss, means, grads))
         updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
         new = dataclasses.replace(
@@ -91,6 +101,35 @@ def make_step(
         return new, {"loss": loss, "grad_norm": optax.tree.norm(grads), **means}
 
     return jax.jit(step, donate_argnums=0 if donate else ()) if jit else step
+
+
+def _accumulated(gradient: Callable[..., Any], over: Division) -> Callable[..., Any]:
+    """Returns a gradient function that works off its batch in parts and adds up what they give."""
+
+    def whole(trainable: Any, stats: Any, batch: Any) -> Any:
+        parts = over.cut(batch)
+
+        def one(carry: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
+            stats, sums = carry
+            (loss, (after, means)), grads = gradient(trainable, stats, part)
+            # A part that is all padding has no statistics.
+            real = over.total(jnp.sum(part["weight"])) > 0
+            stats = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, stats)
+            return (stats, jax.tree.map(jnp.add, sums, (loss, means, grads))), None
+
+        like = jax.eval_shape(gradient, trainable, stats, jax.tree.map(lambda a: a[0], parts))
+        (loss, (_, means)), grads = like
+        zeros = jax.tree.map(_zeros, (loss, means, grads))
+        (stats, sums), _ = jax.lax.scan(one, (stats, zeros), parts)
+        loss, means, grads = jax.tree.map(lambda a, like: a.astype(like.dtype), sums, (loss, means, grads))
+        return (loss, (stats, means)), grads
+
+    return whole
+
+
+def _zeros(like: jax.ShapeDtypeStruct) -> Array:
+    """Where many small numbers are added up, bfloat16 would lose them."""
+    return jnp.zeros(like.shape, jnp.promote_types(like.dtype, jnp.float32))
 
 
 def _average(ema: Any, params: Any, step: Array, decay: float | None) -> Any:

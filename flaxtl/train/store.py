@@ -1,12 +1,16 @@
-"""Where a run without a directory keeps its best state: in memory, used as `checkpoint.RunCheckpoints` is."""
+"""Where the states of a run are kept: on disk, for one process or several; or the best of them in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from flaxtl import processes
+from flaxtl.checkpoint import RunCheckpoints
 from flaxtl.errors import CheckpointError
 
 
@@ -41,3 +45,20 @@ class MemoryCheckpoints:
 
     def close(self) -> None:
         """Does nothing; there is nothing to end."""
+
+
+class SharedCheckpoints(RunCheckpoints):
+    """The states of a run of one or several processes: the first writes, all wait for it, and each reads for itself."""
+
+    def __init__(self, directory: str | Path, keep: int = 2) -> None:
+        if not processes.first():
+            processes.together("the states, opened")
+        super().__init__(directory, keep)
+        if processes.first():
+            processes.together("the states, opened")
+
+    def save(self, step: int, tree: Any, metadata: Mapping[str, Any], metric: float | None = None) -> None:
+        """Writes a state, which every process has whole; see `RunCheckpoints.save`."""
+        if processes.first():
+            super().save(step, tree, metadata, metric)
+        processes.together("the states, saved")

@@ -1,0 +1,256 @@
+"""`strategy="auto"`: the head is solved, dearer strategies are tried where more may be had, what is worth it is kept.
+
+All strategies are judged by the same folds, each example by models that did not see it. The cheapest strategy is kept
+whose calibrated log-loss is within one standard error of the best one's, the error being that of their difference on
+the same examples. What is kept is trained again on all labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flaxtl import data, metrics
+from flaxtl.card import Conformal
+from flaxtl.config import FinetuneConfig
+from flaxtl.model import Model
+from flaxtl.probe.attach import features_of
+from flaxtl.probe.curve import LearningCurve, learning_curve
+from flaxtl.probe.search import solve_head
+from flaxtl.strategies.borders import border_by_cost, segment_costs, segment_named
+from flaxtl.strategies.clock import Clock, seconds_of
+from flaxtl.strategies.phases import Phase, phases_of
+from flaxtl.strategies.trials import Journal, Judge, Trial, paired
+from flaxtl.strategies.work import Work
+
+# Above the cut lies this share of a forward pass: enough to adapt, and a small part of the price of everything.
+CUT_SHARE = 0.3
+# A class needs so many examples before anything but the head is tried: folds must leave two to learn from.
+FEWEST = 3
+# Held-out accuracy above which nothing can be gained that so few examples could show.
+CEILING = 0.995
+# Training sees about so many examples in all; of the few there are, each often.
+_SEEN = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What a search came to.
+
+    Attributes:
+        phases: to run on all labels.
+        temperature: that out-of-fold predictions ask for; None leaves it to the phases.
+        conformal: what prediction sets need, from the same predictions.
+        evidence: what is said of it, for the result and the report.
+    """
+
+    phases: tuple[Phase, ...]
+    temperature: float | None
+    conformal: Conformal | None
+    evidence: dict[str, Any]
+
+    def calibrated(self, model: Model) -> Model:
+        """Returns the trained model with the temperature and the sets that out-of-fold predictions ask for."""
+        if self.temperature is None:
+            return model
+        card = model.card.with_head(temperature=self.temperature, conformal=self.conformal)
+        return dataclasses.replace(model, card=card)
+
+
+def search(work: Work, model: Model, config: FinetuneConfig) -> Decision:
+    """Decides from the data how a model is to be trained.
+
+    Args:
+        work: the data and the seed; with a run directory, what was tried is kept there and not tried again.
+        model: with a head of the right number of outputs.
+        config: the settings; its budget is heeded, the final training included.
+    """
+    clock = Clock(None if config.budget is None else seconds_of(config.budget))
+    head = phases_of(dataclasses.replace(config, strategy="head"))
+    source = work.train
+    folds = _folds(source, work.seed)
+    if model.card.head.task != "classification":
+        return _unjudged(head, "auto compares strategies for one class an example; here the head is solved.", clock)
+    counts = np.bincount(source.targets, minlength=len(source.labels))
+    if not folds or np.sum(counts >= 2) * 2 < np.sum(counts > 0):
+        why = "Most classes have one example, so none can be held out to judge by: the safest choice is the head alone."
+        return _unjudged(head, why, clock)
+    folder = None if work.run is None else work.run.path / "search"
+    judge = Judge(work, model, folds, clock, Journal(folder, work.fingerprint()))
+    trials = judge_all(judge, head, config)
+    return _decided(work, model, trials, clock, judge)
+
+
+def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> list[Trial]:
+    """Tries the head, and what may be better, from the cheapest to the dearest."""
+    trials = [judge.head(head)]
+    reason = _nothing_more(judge, trials[0])
+    costs = segment_costs(judge.model) if not reason else (1.0,)
+    for name, phases in _dearer(judge, config, costs) if not reason else [("cut", ()), ("lpft", ())]:
+        why = reason or _too_dear(judge, trials, phases, costs)
+        if why:
+            empty = np.full_like(trials[0].logits, np.nan)
+            trials.append(Trial(name, (), 1.0, empty, 1.0, 0.0, None, why))
+        else:
+            trials += judge.trained(name, phases)
+    return trials
+
+
+def _too_dear(judge: Judge, trials: Sequence[Trial], phases: tuple[Phase, ...], costs: Sequence[float]) -> str:
+    """Says why what has not begun cannot end within the budget, going by what was tried before, or nothing."""
+    before = [trial for trial in trials if trial.known.any() and trial.name != "head"]
+    if not before:
+        return ""
+    last = before[-1]
+    ratio = _share_above(judge.model, phases, costs) / max(_share_above(judge.model, last.phases, costs), 1e-9)
+    wanted = ratio * last.seconds * (len(judge.folds) + 1) / len(judge.folds)
+    if wanted <= judge.clock.left:
+        return ""
+    return f"it would take about {wanted:.0f} s, and {max(judge.clock.left, 0.0):.0f} are left of the budget"
+
+
+def _share_above(model: Model, phases: tuple[Phase, ...], costs: Sequence[float]) -> float:
+    start = min(segment_named(model.network, phase.start) for phase in phases if phase.kind == "train")
+    # Early parts work on large maps, whose gradients cost more than their operations say.
+    return sum(costs[start:]) / sum(costs) * (2.0 if start == 0 else 1.0)
+
+
+def _folds(source: data.Source, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    if source.targets.ndim != 1:
+        return []
+    return data.folds(source.targets, 4 if len(source) < 40 else 3, 1, seed, source.groups)
+
+
+def _dearer(judge: Judge, config: FinetuneConfig, costs: Sequence[float]) -> list[tuple[str, tuple[Phase, ...]]]:
+    """Returns the strategies that go on from the solved head, with the settings that small data asks for."""
+    examples = len(judge.work.train)
+    training = config.training
+    if training.epochs is None:
+        training = dataclasses.replace(training, epochs=float(np.clip(_SEEN / examples, 4, 60)))
+    shared = dataclasses.replace(config, training=training, cut=border_by_cost(judge.model, CUT_SHARE, costs))
+    return [(name, phases_of(dataclasses.replace(shared, strategy=name))) for name in ("cut", "lpft")]
+
+
+def _nothing_more(judge: Judge, head: Trial) -> str:
+    """Says why nothing beyond the head is worth a try, or nothing where it is."""
+    source = judge.work.train
+    counts = np.bincount(source.targets, minlength=len(source.labels))
+    usual = int(np.median(counts[counts > 0]))
+    if usual < FEWEST:
+        return f"{usual} examples a class are too few to train more than the head and judge it"
+    accuracy, _ = paired(head.correct(source.targets), source)
+    if accuracy >= CEILING:
+        return f"the head alone is right on {accuracy:.1%} of held-out examples, so there is nothing to gain"
+    return ""
+
+
+def chosen(trials: Sequence[Trial], source: data.Source) -> int:
+    """Returns the number of the cheapest trial within one standard error of the best; trials come cheapest first.
+
+    Within a strategy the share of the way with the lowest loss stands for it: it costs nothing.
+    """
+    tried = [i for i, trial in enumerate(trials) if trial.known.any()]
+    losses = {i: trials[i].losses(source.targets) for i in tried}
+    means = {i: paired(losses[i], source)[0] for i in tried}
+    names = dict.fromkeys(trials[i].name for i in tried)
+    stand = [min((i for i in tried if trials[i].name == name), key=lambda i: means[i]) for name in names]
+    best = min(stand, key=lambda i: means[i])
+    for i in stand:
+        mean, error = paired(losses[i] - losses[best], source)
+        if i == best or mean <= error:
+            return i
+    return best
+
+
+def _decided(work: Work, model: Model, trials: list[Trial], clock: Clock, judge: Judge) -> Decision:
+    source, place = work.train, chosen(trials, work.train)
+    winner = trials[place]
+    phases = winner.phases
+    if winner.share < 1.0:
+        last = phases[-1]
+        phases = (
+            *phases[:-1],
+            dataclasses.replace(last, training=dataclasses.replace(last.training, wise=winner.share)),
+        )
+    curve = _curve(work, model)
+    evidence: dict[str, Any] = {
+        "kind": "auto",
+        "chosen": winner.name,
+        "why": _why(trials, place, source),
+        "possible": True,
+        "candidates": [_row(trial, source) for trial in trials],
+        "learning_curve": curve.to_dict(),
+        "corrected": _corrected(trials, source),
+        "budget_seconds": None if clock.budget == float("inf") else clock.budget,
+        "seconds": round(clock.spent, 1),
+    }
+    if winner.name == "head":  # solving it on everything calibrates it too
+        return Decision(phases, None, None, evidence)
+    conformal, evidence["conformal"] = metrics.fit_conformal(winner.probabilities, source.targets)
+    return Decision(phases, winner.temperature, conformal, evidence)
+
+
+def _unjudged(head: tuple[Phase, ...], why: str, clock: Clock) -> Decision:
+    evidence = {
+        "kind": "auto",
+        "chosen": "head",
+        "why": why,
+        "possible": False,
+        "candidates": [],
+        "learning_curve": None,
+        "corrected": None,
+        "budget_seconds": None if clock.budget == float("inf") else clock.budget,
+        "seconds": round(clock.spent, 1),
+    }
+    return Decision(head, None, None, evidence)
+
+
+def _curve(work: Work, model: Model) -> LearningCurve:
+    source, features = work.train, features_of(model, work.train, work.store)
+    head = solve_head(features, source.targets, len(source.labels), seed=work.seed, groups=source.groups)
+    return learning_curve(features, source, scaling=head.scaling, strength=head.strength, seed=work.seed)
+
+
+def _corrected(trials: Sequence[Trial], source: data.Source) -> dict[str, Any] | None:
+    tried = [trial for trial in trials if trial.known.any()]
+    correct = np.stack([trial.correct(source.targets) for trial in tried], axis=1)
+    figure = metrics.corrected_winner(correct, larger_is_better=True, groups=source.groups, weights=source.weights)
+    if np.isnan(figure.value):
+        return None
+    method = "bootstrap bias-corrected cross-validation over all candidates, each with its own nested choices"
+    return {"accuracy": figure.value, "low": figure.low, "high": figure.high, "method": method}
+
+
+def _row(trial: Trial, source: data.Source) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": trial.name, "share": trial.share, "tried": bool(trial.known.any())}
+    loss, loss_se = paired(trial.losses(source.targets), source)
+    accuracy, accuracy_se = paired(trial.correct(source.targets), source)
+    figures = {"accuracy": accuracy, "accuracy_se": accuracy_se, "loss": loss, "loss_se": loss_se}
+    row |= {name: value if np.isfinite(value) else None for name, value in figures.items()}
+    memory = None if trial.memory is None else round(trial.memory / 1e6)
+    return {**row, "seconds": round(trial.seconds, 1), "memory_mb": memory, "note": trial.note}
+
+
+def _why(trials: Sequence[Trial], place: int, source: data.Source) -> str:
+    winner, tried = trials[place], [trial for trial in trials if trial.known.any()]
+    if {trial.name for trial in tried} == {"head"}:
+        reasons = {trial.note for trial in trials if trial.note}
+        return f"The head alone: {'; '.join(sorted(reasons)) or 'nothing else was tried'}."
+    losses = {id(trial): trial.losses(source.targets) for trial in tried}
+    best = min(tried, key=lambda trial: paired(losses[id(trial)], source)[0])
+    if best.name == winner.name:
+        others = [trial for trial in tried if trial.name != winner.name]
+        second = min(others, key=lambda trial: paired(losses[id(trial)], source)[0])
+        gain, error = paired(losses[id(second)] - losses[id(winner)], source)
+        return (
+            f"{winner.name} has the lowest cross-validated log-loss, {gain:.3f} ± {error:.3f} below that of "
+            f"{second.name}."
+        )
+    gain, error = paired(losses[id(winner)] - losses[id(best)], source)
+    return (
+        f"{best.name} has the lowest cross-validated log-loss, but only {gain:.3f} ± {error:.3f} below that of "
+        f"{winner.name}, which is cheaper."
+    )

@@ -1,0 +1,70 @@
+"""How much time a search may take, and whether what is planned still fits."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from flaxtl.errors import ConfigError
+
+T = TypeVar("T")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class OutOfTimeError(Exception):
+    """The time is up; what was being tried is given up, and what was found before it counts."""
+
+
+def seconds_of(text: str) -> float:
+    """Reads a duration.
+
+    Args:
+        text: such as "90s", "10m", "1.5h"; without a unit it is seconds.
+
+    Raises:
+        ConfigError: it is no duration above 0.
+
+    Example:
+        >>> seconds_of('10m'), seconds_of('1.5h'), seconds_of('90')
+        (600.0, 5400.0, 90.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", text)
+    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+        raise ConfigError(f"--budget is {text!r}; expected a time such as 90s, 10m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+class Clock:
+    """Counts down from a budget; None counts down from infinity.
+
+    Example:
+        >>> Clock(None).left
+        inf
+    """
+
+    def __init__(self, budget: float | None) -> None:
+        self.budget = float("inf") if budget is None else budget
+        self._began = time.perf_counter()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds until the budget is spent; below 0 after that."""
+        return self.budget - self.spent
+
+    def while_time(self, items: Iterable[T], reserve: float = 0.0) -> Iterator[T]:
+        """Yields items until the time is up but for a reserve.
+
+        Raises:
+            OutOfTimeError: it is.
+        """
+        for item in items:
+            if self.left <= reserve:
+                raise OutOfTimeError
+            yield item

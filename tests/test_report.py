@@ -1,0 +1,264 @@
+"""The page of a run: everything there is, nothing that is not, one file; and its plots."""
+
+import base64
+import html.parser
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as pillow
+from scipy.special import softmax
+
+from flaxtl import metrics, report
+from flaxtl.card import Card, Conformal, Head, Image, NetworkSpec
+from flaxtl.data import Source, from_arrays
+from flaxtl.report import plots
+
+CV = {
+    "possible": True,
+    "reason": "",
+    "folds": 10,
+    "chosen": 1,
+    "rows": [
+        {"scaling": s, "strength": k, "loss": 0.5 + k, "loss_se": 0.1, "accuracy": 0.8, "accuracy_se": 0.03}
+        for s in ("unit", "standard")
+        for k in (0.001, 0.01, 0.1)
+    ],
+}
+SOLVE = {"kind": "solve", "features": 64, "summary": "cross-validated loss 0.51", "temperature": 1.4, "converged": True}
+NOT_TRIED = dict.fromkeys(("accuracy", "accuracy_se", "loss", "loss_se", "seconds", "memory_mb"))
+AUTO = {
+    "kind": "auto",
+    "chosen": "lpft",
+    "why": "LP-FT beats the head by more than its standard error.",
+    "possible": True,
+    "candidates": [
+        {"name": "head", "accuracy": 0.7, "accuracy_se": 0.04, "loss": 0.9, "loss_se": 0.1, "seconds": 1.0,
+         "memory_mb": 300.0, "tried": True, "note": ""},
+        {"name": "lpft", "accuracy": 0.8, "accuracy_se": 0.03, "loss": 0.6, "loss_se": 0.1, "seconds": 9.0,
+         "memory_mb": 900.0, "tried": True, "note": "10 epochs"},
+        {"name": "full", **NOT_TRIED, "tried": False, "note": "over the budget"},
+    ],
+    "learning_curve": {
+        "examples": [10, 20, 40], "accuracy": [0.5, 0.6, 0.7], "accuracy_se": [0.05, 0.04, 0.03],
+        "foretold": {"examples": 80, "accuracy": 0.77, "low": 0.7, "high": 0.83},
+    },
+    "corrected": {"accuracy": 0.78, "low": 0.71, "high": 0.85, "method": "BBC-CV"},
+    "budget_seconds": 600.0,
+    "seconds": 44.0,
+}  # fmt: skip
+PROBE = {
+    "kind": "probe",
+    "depths": [
+        {"segment": f"blocks_{i}", "accuracy": 0.5 + 0.1 * i, "accuracy_se": 0.02, "loss": 1.0, "loss_se": 0.1,
+         "features": 32}
+        for i in range(3)
+    ],
+    "proposed": "blocks_1",
+    "why": "Features stop improving there.",
+}  # fmt: skip
+TRAIN = {"kind": "train", "steps": 30, "best_step": 20, "monitor": "accuracy", "best": 0.9}
+EVIDENCE = [AUTO, {**SOLVE, "cross_validation": CV}, PROBE, TRAIN]
+
+
+def result(evidence=(), notes=(), classes=("ant", "bee", "cat")):
+    return {
+        "strategy": "auto", "examples": 40, "classes": list(classes), "seconds": 12.34, "evidence": list(evidence),
+        "test": None, "model": None, "notes": list(notes),
+    }  # fmt: skip
+
+
+def measured(classes=3, n=60, seed=0, labels=None):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), y] += 1.0
+    p = softmax(2 * logits, 1)
+    labels = labels or ["ant", "bee", "cat"][:classes]
+    return metrics.evaluate(p, y, labels, resamples=50, kind="probabilities"), p, y
+
+
+def run_directory(place):
+    (place / "model").mkdir()
+    head = Head(labels=("ant", "bee", "cat"), conformal=Conformal(0.1, 0.8, "lac", 50))
+    Card(Image((8, 8), 1), NetworkSpec("resnet", {"variant": "resnet18"}), heads=(head,)).write(place / "model")
+    (place / "config.yaml").write_text("strategy: auto\nlearning_rate: 0.00123\n")
+    lines = [{"phase": 1, "kind": "train", "step": s, "loss": 1 / s, "validation_loss": 2 / s} for s in range(1, 31)]
+    (place / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"phase": 1, "st')
+    return place
+
+
+class Page(html.parser.HTMLParser):
+    """What a reader sees, and every address that a browser would look up."""
+
+    VOID = ("meta", "img", "source", "br", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.addresses, self.headings, self.open, self.tags = "", [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "srcset", "href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if "style" not in self.open:
+            self.text += data
+
+
+def page_of(place, *args, **kwargs):
+    return Page(report.write(place, *args, **kwargs).read_text(encoding="utf-8"))
+
+
+def test_a_page_has_everything_that_the_run_found(tmp_path):
+    m, p, y = measured()
+    pictures = np.random.default_rng(0).integers(0, 255, (60, 8, 8)).astype(np.uint8)
+    source = from_arrays(pictures, y, labels=m.labels)
+    page = page_of(
+        run_directory(tmp_path),
+        result(EVIDENCE, ["2 files <b>were</b> skipped."]),
+        metrics=m,
+        probabilities=p,
+        targets=y,
+        source=source,
+    )
+    assert page.headings == [
+        "What was done, and why", "How good it is", "The candidates", "What more labels would bring",
+        "The head's penalty", "Accuracy by depth", "Loss while training", "Class by class",
+        "Which classes are confused", "Whether probabilities can be believed", "Prediction sets",
+        "The surest mistakes", "How to use it", "The model's card", "The settings",
+    ]  # fmt: skip
+    for said in (
+        f"{m.accuracy.value:.1%}", "LP-FT beats the head by more than its standard error.",
+        "78.0% [71.0%, 85.0%] (BBC-CV)",
+        "44 of the 600 seconds", "cross-validated loss 0.51", "divided by 1.40", "step 20 was best (accuracy 0.9000",
+        "over the budget", "77.0% [70.0%, 83.0%]", "2 files <b>were</b> skipped.", "learning_rate: 0.00123",
+        f"flaxtl predict {tmp_path / 'model'} new.jpg", "resnet (resnet18)", "blocks_2", "0.01 (chosen)",
+        f"the {m.ece_band[0]:.3f} to {m.ece_band[1]:.3f} that perfectly calibrated",
+        "promise to hold the truth in at least 90%",
+    ):  # fmt: skip
+        assert said in page.text, said
+    mistakes = metrics.most_confident_mistakes(p, y, source.keys, 12)
+    assert page.text.count("but labelled") == len(mistakes) > 0
+    shown = [a for a in page.addresses if a.startswith("data:image/jpeg")]
+    assert len(shown) == len(mistakes)
+    # One file: nothing is fetched and nothing runs.
+    assert all(a.startswith("data:") for a in page.addresses)
+    assert "script" not in page.tags
+    assert "http" not in re.sub(r"data:[^\"]*", "", (tmp_path / "report.html").read_text())
+
+
+def test_a_page_of_a_run_that_left_nothing_still_says_so(tmp_path):
+    page = page_of(tmp_path, result())
+    assert page.headings == ["What was done, and why"]
+    assert "has not been measured" in page.text
+    page = page_of(tmp_path, result([{**SOLVE, "cross_validation": {"possible": False, "reason": "one each"}}]))
+    assert page.headings == ["What was done, and why"]
+    page = page_of(tmp_path, result([{**SOLVE, "cross_validation": CV}]))
+    assert "cross-validated accuracy, standard error 3.0 points" in page.text
+    page = page_of(tmp_path, result([{"kind": "train", "steps": 5}, {"kind": "new"}]))
+    assert "trained for 5 steps." in page.text
+
+
+def test_one_candidate_and_one_point_are_shown_too(tmp_path):
+    few = {**AUTO, "candidates": AUTO["candidates"][:1], "corrected": None, "learning_curve": None}
+    assert "The candidates" in page_of(tmp_path, result([few])).headings
+    curve = {"examples": [10], "accuracy": [0.5], "accuracy_se": [0.1], "foretold": None}
+    assert "What more labels would bring" in page_of(tmp_path, result([{**few, "learning_curve": curve}])).headings
+
+
+def test_texts_are_quoted_and_lost_pictures_left_out(tmp_path):
+    m, p, y = measured()
+    texts = Source.of("text", [f"text number {i} & more" for i in range(60)], [m.labels[t] for t in y])
+    page = page_of(tmp_path, result(), metrics=m, probabilities=p, targets=y, source=texts)
+    assert "& more" in page.text
+    lost = Source.of("image", [tmp_path / f"{i}.png" for i in range(60)], [m.labels[t] for t in y])
+    page = page_of(tmp_path, result(), metrics=m, probabilities=p, targets=y, source=lost)
+    assert "but labelled" in page.text
+    assert not [a for a in page.addresses if "jpeg" in a]
+
+
+def test_perfect_predictions_have_no_mistakes(tmp_path):
+    y = np.arange(30) % 2
+    p = np.where(np.eye(2)[y] > 0, 0.99, 0.01)
+    m = metrics.evaluate(p, y, ["no", "yes"], resamples=20)
+    page = page_of(tmp_path, result(classes=("no", "yes")), metrics=m, probabilities=p, targets=y)
+    assert "There is no mistake." in page.text
+
+
+def test_without_matplotlib_there_are_tables_and_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "available", lambda: False)
+    m, p, y = measured()
+    page = page_of(run_directory(tmp_path), result(EVIDENCE), metrics=m, probabilities=p, targets=y)
+    assert "pip install flaxtl[report]" in page.text
+    assert not page.addresses
+    assert page.tags.count("table") >= 9
+    assert "0.01 (chosen)" in page.text
+
+
+def test_plots_are_the_same_each_time_and_have_two_colourings(tmp_path):
+    a = plots.svg(plots.learning_curve(AUTO["learning_curve"]))
+    assert a == plots.svg(plots.learning_curve(AUTO["learning_curve"]))
+    dark = plots.on_dark(a)
+    assert plots.INK in a
+    assert plots.INK not in dark
+    assert re.sub(r"#[0-9a-f]{6}", "", a) == re.sub(r"#[0-9a-f]{6}", "", dark)
+    write = [report.write(tmp_path, result(EVIDENCE)).read_bytes() for _ in range(2)]
+    assert write[0] == write[1]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 102])
+def test_confusions_of_few_and_many_classes_fit_their_picture(classes, tmp_path):
+    labels = [f"a rather long name of class {i}" for i in range(classes)]
+    m, _, _ = measured(classes, 5 * classes, labels=labels)
+    figure = plots.confusion(m.confusion, labels)
+    plots.save(figure, tmp_path / "confusion.png")
+    with pillow.open(tmp_path / "confusion.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels[[0, -1]] == 255).all()  # nothing is cut off at the edges
+    assert (pixels[:, [0, -1]] == 255).all()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        boxes = [t.get_window_extent(canvas.get_renderer()) for t in axis.get_ticklabels()]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+        assert all(len(t.get_text()) <= 22 for t in axis.get_ticklabels())
+
+
+def test_every_plot_can_be_written_alone(tmp_path):
+    _, p, y = measured()
+    lines = [{"phase": k, "step": s, "loss": 1.0 / s} for k in (1, 2) for s in range(1, 9)]
+    drawn = {
+        "strengths": plots.strengths(CV),
+        "curve": plots.learning_curve(AUTO["learning_curve"]),
+        "depths": plots.depths(PROBE["depths"], "blocks_1"),
+        "candidates": plots.candidates(AUTO["candidates"], "lpft"),
+        "training": plots.training(lines),
+        "reliability": plots.reliability(metrics.reliability(p, y)),
+    }
+    for name, figure in drawn.items():
+        plots.save(figure, tmp_path / f"{name}.png")
+        with pillow.open(tmp_path / f"{name}.png") as picture:
+            assert np.ptp(np.asarray(picture.convert("L"))) > 150
+        assert all(axes.get_xlabel() or len(figure.axes) > 1 for axes in figure.axes)
+
+
+def test_embedded_plots_are_whole(tmp_path):
+    page = page_of(tmp_path, result(EVIDENCE))
+    drawn = [a for a in page.addresses if a.startswith("data:image/svg+xml")]
+    assert len(drawn) == 2 * 4  # light and dark: candidates, learning curve, penalty, depth
+    for address in drawn:
+        assert base64.b64decode(address.partition(",")[2]).rstrip().endswith(b"</svg>")
