@@ -142,7 +142,8 @@ class Model:
             stop: one past the last segment to run; None for logits.
             batch_size: rows at a time.
         """
-        loader = Loader(entry.source, entry.preprocess, min(batch_size, len(entry)), train=False)
+        rows = min(batch_size, 1 << (len(entry) - 1).bit_length())  # a power of two, so that few shapes are compiled
+        loader = Loader(entry.source, entry.preprocess, rows, train=False)
         run = compiled(self.pipeline, entry.start, stop)
         variables, place = spread(self.variables)
         for batch in loader.iterate():

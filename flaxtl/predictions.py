@@ -83,7 +83,7 @@ class Predictions:
             yield key, self.prediction(i), float(self.values[i].max())
 
     def to_csv(self) -> str:
-        """Returns a table: path, prediction, probability, the prediction set if there is one, and a column a class.
+        """Returns a table: path, prediction, probability, and a column a class; prediction sets are left to JSON.
 
         Example:
             >>> print(Predictions(('a.png',), ('no', 'yes'), np.array([[0.25, 0.75]])).to_csv(), end='')
@@ -92,11 +92,9 @@ class Predictions:
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        has_sets = self.sets is not None
-        table.writerow(["path", "prediction", "probability", *(["set"] if has_sets else []), *self.labels])
+        table.writerow(["path", "prediction", "probability", *self.labels])
         for i, (key, name, probability) in enumerate(self):
-            held = [";".join(self.prediction_set(i))] if has_sets else []
-            table.writerow([key, name, f"{probability:.6f}", *held, *(f"{p:.6f}" for p in self.values[i])])
+            table.writerow([key, name, f"{probability:.6f}", *(f"{p:.6f}" for p in self.values[i])])
         return text.getvalue()
 
     def to_json(self) -> str:

@@ -18,7 +18,7 @@ from flaxtl.strategies.clock import Clock, OutOfTimeError, seconds_of
 from flaxtl.strategies.trials import Journal, Trial, paired
 from flaxtl.strategies.work import Work
 
-SETTINGS = {"strategy": "auto", "cache": "off", "epochs": 2.0}
+SETTINGS = {"strategy": "auto", "cache": "off", "epochs": 2.0, "budget": None}
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,7 @@ def test_every_candidate_is_judged_on_examples_it_did_not_see():
     assert evidence["learning_curve"]["examples"] == sorted(evidence["learning_curve"]["examples"])
 
 
+@pytest.mark.slow
 def test_labels_that_are_noise_are_not_learned_out_of_fold():
     """Were a candidate judged on what it was trained on, it would be right on most of this noise."""
     pictures, _ = tiny.pictures(per_class=10)
@@ -83,13 +84,16 @@ def test_a_perfect_head_is_left_alone(monkeypatch):
     assert [row["tried"] for row in result.evidence[0]["candidates"]] == [True, False, False]
 
 
-def test_a_tie_goes_to_the_cheaper():
+def test_a_tie_goes_to_the_cheaper_and_on_pictures_to_the_cut():
     targets = np.arange(30) % 3
     rng = np.random.default_rng(0)
     sure = 2.0 * np.eye(3)[targets]
     trials = [_trial(name, sure + rng.normal(size=(30, 3))) for name in ("head", "cut")]
-    assert auto.chosen(trials, _source(targets)) == 0
-    assert auto.chosen(trials[::-1], _source(targets)) == 0
+    source = _source(targets)
+    assert auto.chosen(trials, source) == 0
+    assert auto.chosen(trials, dataclasses.replace(source, modality="image")) == 1
+    dear = [*trials, _trial("lpft", sure + rng.normal(size=(30, 3)))]
+    assert auto.chosen(dear, dataclasses.replace(source, modality="image")) == 1
 
 
 def test_a_clear_winner_wins_though_it_is_dearer():
@@ -100,6 +104,13 @@ def test_a_clear_winner_wins_though_it_is_dearer():
         _trial("lpft", np.zeros((30, 3))),
     ]
     assert auto.chosen(trials, _source(targets)) == 1
+
+
+def test_three_quarters_of_the_way_are_taken_where_shares_are_tied():
+    targets = np.arange(30) % 3
+    said = 2.0 * np.eye(3)[targets] + np.random.default_rng(0).normal(size=(30, 3))
+    trials = [_trial("head", np.zeros((30, 3))), *(_trial("cut", said, share) for share in (0.25, 0.5, 0.75, 1.0))]
+    assert auto.chosen(trials, _source(targets)) == 3
 
 
 def test_the_best_share_stands_for_its_strategy():
@@ -130,6 +141,7 @@ def test_what_wins_is_trained_on_all_labels_and_calibrated(monkeypatch):
     assert result.model.card.head.temperature != 1.0
 
 
+@pytest.mark.slow
 def test_the_budget_is_heeded():
     model, source = tiny.model(), tiny.source(per_class=8)
     flaxtl.finetune(model, source, **SETTINGS)  # so that compiling is not what is timed
@@ -141,6 +153,7 @@ def test_the_budget_is_heeded():
     assert result.evidence[0]["chosen"] == "head"
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     settings = {**SETTINGS, "out": str(tmp_path / "run")}
     model, source = tiny.model(), tiny.source(per_class=5)
@@ -161,7 +174,7 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
         auto.Judge, "_of_training", lambda self, fold, phases: folds.append(fold) or real(self, fold, phases)
     )
     resumed = flaxtl.finetune(model, source, **settings, resume=True)
-    assert len(folds) == len(whole.evidence[0]["candidates"][1:]) // 4 * 5
+    assert len(folds) == len(whole.evidence[0]["candidates"][1:]) // 4 * 4
     assert resumed.evidence[0]["chosen"] == whole.evidence[0]["chosen"]
     assert tiny.same(resumed.model.variables, whole.model.variables)
 

@@ -215,7 +215,7 @@ def test_several_processes_equal_one(place, count, devices, parallel):
             assert np.isclose(found["loss"], expected["loss"], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_no_accident_costs_anything(place):
     command = [sys.executable, SCRIPTS / "finetune.py"]
     given = words(place, "unused", "--epochs", "30")

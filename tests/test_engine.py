@@ -31,7 +31,8 @@ def on_eight_devices(marked):
     )
 
 
-@pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("marked", ["not slow", "slow"])
 def test_eight_devices_equal_one(marked):
     done = on_eight_devices(marked)
     assert done.returncode == 0, done.stdout + done.stderr

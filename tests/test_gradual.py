@@ -97,6 +97,7 @@ def words(place, out, *more):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_second_stage_goes_on_to_the_bit(tmp_path):
     tiny.model().save(tmp_path / "base")
     tiny.folder(tmp_path / "data")
@@ -111,6 +112,7 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_bit(tmp_path):
     assert_equal(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_its_stages_carries_the_first_ones_moments(tmp_path):
     tiny.model().save(tmp_path / "base")
     tiny.folder(tmp_path / "data")
@@ -125,6 +127,7 @@ def test_a_run_killed_between_its_stages_carries_the_first_ones_moments(tmp_path
     assert_equal(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_soup_with_wise_killed_in_its_second_run_goes_on_to_the_bit(tmp_path):
     tiny.model().save(tmp_path / "base")
     tiny.folder(tmp_path / "data")

@@ -73,8 +73,8 @@ def test_predictions_show_the_sets_that_the_card_promises():
     found = Predictions.of(("a", "b"), logits, card.head)
     assert [found.prediction_set(i) for i in range(2)] == [["cat", "dog"], ["cat"]]
     assert found.to_csv().splitlines()[:2] == [
-        "path,prediction,probability,set,cat,dog,fox",
-        "a,cat,0.600000,cat;dog,0.600000,0.300000,0.100000",
+        "path,prediction,probability,cat,dog,fox",
+        "a,cat,0.600000,0.600000,0.300000,0.100000",
     ]
     assert found.to_text() == "a  cat  60.0%  (one of cat, dog)\nb  cat  90.0%\n"
     assert '"set": [' in found.to_json()

@@ -91,6 +91,7 @@ def test_the_loss_of_rows_is_the_mean_of_the_losses():
 STEPS = {"strategy": "full", "epochs": 8, "batch_size": 8, "learning_rate": 0.02}
 
 
+@pytest.mark.slow
 def test_training_with_mixing_learns_is_another_and_is_the_same_again():
     plain = flaxtl.finetune(tiny.model(), tiny.source(), **STEPS)
     mixed = flaxtl.finetune(tiny.model(), tiny.source(), mixup=0.2, cutmix=1.0, **STEPS)

@@ -115,11 +115,6 @@ def _chunk(form: RowForm, batch: int) -> int:
     return max(1, _CHUNK_BYTES // (form.nbytes(longest) * batch)) * batch
 
 
-def _batch_size(examples: int) -> int:
-    """Returns a power of two, so that few shapes are compiled for the many numbers of examples that may be missing."""
-    return min(BATCH, 1 << (examples - 1).bit_length())
-
-
 def _computed(
     model: Model, source: Source, part: list[int], digests: list[bytes], stop: int, form: RowForm, view: View | None
 ) -> Iterator[tuple[bytes, list[Row], int]]:
@@ -131,7 +126,7 @@ def _computed(
         raw: list[Any] = list(zip(digests, chosen.raw, strict=True))
         chosen, preprocess = dataclasses.replace(chosen, raw=raw), _Viewed(preprocess, view)
     rows: dict[int, list[Row]] = {}
-    for values, index in model.stream(Entry(chosen, preprocess), stop=stop, batch_size=_batch_size(len(part))):
+    for values, index in model.stream(Entry(chosen, preprocess), stop=stop, batch_size=BATCH):
         for place, number in enumerate(index):
             one = {k: v[place] for k, v in values.items()} if isinstance(values, dict) else values[place]
             rows.setdefault(int(number), []).append(one)

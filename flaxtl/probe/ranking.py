@@ -191,7 +191,9 @@ def logme(features: np.ndarray, targets: np.ndarray, iterations: int = 11) -> fl
             gamma = float((beta * squares / (alpha + beta * squares)).sum())
             norm = float((beta**2 * squares * turned / (alpha + beta * squares) ** 2).sum())
             residual = float((alpha**2 * turned / (alpha + beta * squares) ** 2).sum()) + rest
-            alpha, beta = gamma / (norm + 1e-12), (n - gamma) / (residual + 1e-12)
+            # Kept within reason: features of nothing but zeros leave the one, a perfect fit the other without bounds.
+            alpha = min(max(gamma / max(norm, 1e-12), 1e-9), 1e9)
+            beta = min((n - gamma) / max(residual, 1e-12), 1e9)
         norm = float((beta**2 * squares * turned / (alpha + beta * squares) ** 2).sum())
         residual = float((alpha**2 * turned / (alpha + beta * squares) ** 2).sum()) + rest
         logdet = float(np.log(alpha + beta * squares).sum()) + max(d - len(squares), 0) * np.log(alpha)

@@ -163,8 +163,8 @@ def _depths(found: Found) -> Section:
 
 def _strengths(found: Found) -> list[Section]:
     rows = found.get("rows") or ()
-    if not found.get("possible", False) or not rows:
-        return []
+    if not found.get("possible", False) or len({row["strength"] for row in rows}) < 2:
+        return []  # a head of class means has no penalty
     cells = tuple(
         (
             r["scaling"],

@@ -68,7 +68,7 @@ def held_out(given: Any, train: Source, options: configs.Data = configs.Data()) 
     """Opens test data for what is trained; None without any. What is taken of the training data is not taken of it."""
     if given is None:
         return None
-    columns = {"input_column": options.input_column, "label_column": options.label_column}
+    columns: dict[str, Any] = {"input_column": options.input_column, "label_column": options.label_column}
     reading = configs.Data(**columns, task=train.task, on_bad_file=options.on_bad_file)
     splits = opened(given, reading)
     source = data.select(splits.test or splits.validation or splits.train, classes=options.classes, known=False)
