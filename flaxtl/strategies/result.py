@@ -91,7 +91,8 @@ def _search(found: Mapping[str, Any]) -> list[str]:
     if corrected is not None:
         interval = f"{corrected['low']:.1%} to {corrected['high']:.1%}"
         lines.append(f"accuracy without the optimism of the choice: {corrected['accuracy']:.1%} ({interval})")
-    if foretold is not None:
+    # Points of so few examples may lie below what the folds, which train on more, have shown already.
+    if foretold is not None and foretold["accuracy"] >= found["candidates"][0]["accuracy"]:
         span = f"{foretold['low']:.1%} to {foretold['high']:.1%}"
         lines.append(
             f"with {foretold['examples']} examples the head alone may reach {foretold['accuracy']:.1%} ({span})"
