@@ -153,6 +153,13 @@ def test_the_budget_is_heeded():
     assert result.evidence[0]["chosen"] == "head"
 
 
+def test_a_budget_too_small_to_judge_by_solves_the_head():
+    result = flaxtl.finetune(tiny.model(), tiny.source(), **SETTINGS | {"budget": "0.001s"})
+    assert result.evidence[0]["chosen"] == "head"
+    assert "budget was spent" in result.evidence[0]["why"]
+    assert result.evidence[1]["kind"] == "solve"
+
+
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     settings = {**SETTINGS, "out": str(tmp_path / "run")}
