@@ -186,6 +186,18 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     assert tiny.same(resumed.model.variables, whole.model.variables)
 
 
+def test_a_run_that_goes_on_keeps_its_decision(tmp_path, monkeypatch):
+    """Killed in the final training, it must not choose otherwise, though time is there again for more."""
+    settings = {**SETTINGS, "out": str(tmp_path / "run")}
+    monkeypatch.setattr(auto, "chosen", lambda trials, source: next(i for i, t in enumerate(trials) if t.share == 0.5))
+    first = flaxtl.finetune(tiny.model(), tiny.source(), **settings)
+    monkeypatch.setattr(auto, "chosen", lambda trials, source: 0)
+    again = flaxtl.finetune(tiny.model(), tiny.source(), **settings, resume=True)
+    assert again.evidence[0] == first.evidence[0]
+    assert again.model.card.head == first.model.card.head
+    assert tiny.same(again.model.variables, first.model.variables)
+
+
 def test_a_journal_of_other_data_is_not_believed(tmp_path):
     Journal(tmp_path, "a").put("head_0", np.ones(3))
     assert Journal(tmp_path, "a").get("head_0")["values"].tolist() == [1.0, 1.0, 1.0]

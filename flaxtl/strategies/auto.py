@@ -33,14 +33,15 @@ FEWEST = 3
 # Held-out accuracy above which nothing can be gained that so few examples could show.
 CEILING = 0.995
 # Whom ties go to, by modality. A few dozen held-out examples cannot tell a gain of three points from none. On pictures
-# three quarters of the way to the cut gained 0.3 to 6.4 points over the head in each of twelve draws of flowers and sign
-# language digits at 5 and 10 a class (MobileNetV2; settings chosen on these draws); elsewhere the cheapest goes first.
+# three quarters of the way to the cut gained 0.3 to 6.4 points over the head in each of twelve draws of flowers and
+# sign language digits at 5 and 10 a class (MobileNetV2; settings chosen on these); elsewhere the cheapest goes first.
 TIES = {"image": ("cut", "head", "lpft")}
 _CHEAPEST_FIRST = ("head", "cut", "lpft")
 # The part of the way from solved head to trained model that is taken unless another is better by a standard error.
 USUAL_SHARE = 0.75
 # Training sees about so many examples in all; of the few there are, each often.
 _SEEN = 2000
+_DECISION = "decision"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +88,35 @@ def search(work: Work, model: Model, config: FinetuneConfig) -> Decision:
         return _unjudged(head, why, clock)
     folder = None if work.run is None else work.run.path / "search"
     judge = Judge(work, model, folds, clock, Journal(folder, work.fingerprint()))
+    kept = judge.journal.get(_DECISION)
+    if kept is not None:  # a run that goes on must not decide anew: it holds states of what was chosen
+        return _again(kept, judge, head, config)
     trials = judge_all(judge, head, config)
     if not trials[0].known.any():
         why = "The budget was spent before the head could be judged on held-out examples, so it alone is solved."
         return _unjudged(head, why, clock)
-    return _decided(work, model, trials, clock)
+    return _kept(_decided(work, model, trials, clock), judge)
+
+
+def _kept(decision: Decision, judge: Judge) -> Decision:
+    conformal = None if decision.conformal is None else dataclasses.asdict(decision.conformal)
+    about = {"temperature": decision.temperature, "conformal": conformal, "evidence": decision.evidence}
+    judge.journal.put(_DECISION, np.zeros(0), share=decision.phases[-1].training.wise, **about)
+    return decision
+
+
+def _again(kept: dict[str, Any], judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> Decision:
+    name = kept["evidence"]["chosen"]
+    phases = head if name == "head" else dict(_dearer(judge, config, segment_costs(judge.model)))[name]
+    if name != "head" and kept["share"] is not None:
+        phases = _part_of_the_way(phases, kept["share"])
+    conformal = None if kept["conformal"] is None else Conformal(**kept["conformal"])
+    return Decision(phases, kept["temperature"], conformal, kept["evidence"])
+
+
+def _part_of_the_way(phases: tuple[Phase, ...], share: float) -> tuple[Phase, ...]:
+    training = dataclasses.replace(phases[-1].training, wise=share)
+    return (*phases[:-1], dataclasses.replace(phases[-1], training=training))
 
 
 def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> list[Trial]:
@@ -185,11 +210,7 @@ def _decided(work: Work, model: Model, trials: list[Trial], clock: Clock) -> Dec
     winner = trials[place]
     phases = winner.phases
     if winner.share < 1.0:
-        last = phases[-1]
-        phases = (
-            *phases[:-1],
-            dataclasses.replace(last, training=dataclasses.replace(last.training, wise=winner.share)),
-        )
+        phases = _part_of_the_way(phases, winner.share)
     curve = _curve(work, model)
     evidence: dict[str, Any] = {
         "kind": "auto",
