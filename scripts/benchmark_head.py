@@ -72,7 +72,7 @@ class Heads:
         self.model, self.weights, self.folder = flaxtl.load(str(weights)), weights, folder
         self.net = network(weights, len(self.whole.labels))
         targets = [int(t) for t in self.whole.targets]
-        items = [str(path) for path in self.whole.raw]
+        items = [str(path.resolve()) for path in self.whole.raw]
         self.inputs = Pictures(Manifest("", "image", "/", items, targets, list(self.whole.labels), {}))
 
     def _part(self, indices: np.ndarray) -> Source:

@@ -138,10 +138,11 @@ def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> 
 
 def _too_dear(judge: Judge, trials: Sequence[Trial], phases: tuple[Phase, ...], costs: Sequence[float]) -> str:
     """Says why what has not begun cannot end within the budget, going by what was tried before, or nothing."""
-    before = [trial for trial in trials if trial.known.any() and trial.name != "head"]
-    if not before:
+    last = trials[-1]
+    if last.name == "head":
         return ""
-    last = before[-1]
+    if not last.known.any():
+        return f"{last.name}, which is cheaper, did not fit into the budget"
     # What is below a twentieth of the network is not what the time went to.
     ratio = _share_above(judge.model, phases, costs) / max(_share_above(judge.model, last.phases, costs), 0.05)
     wanted = ratio * last.seconds * (len(judge.folds) + 1) / len(judge.folds)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
 
 from flaxtl.errors import ConfigError
 
 T = TypeVar("T")
+# What JAX calls the two parts of getting a program ready, whether XLA compiles it or it is read from the disk.
+_COMPILING = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -68,3 +73,27 @@ class Clock:
             if self.left <= reserve:
                 raise OutOfTimeError
             yield item
+
+
+@contextmanager
+def compiling() -> Iterator[Callable[[], float]]:
+    """Yields a function that says for how many seconds programs have been compiled since the beginning.
+
+    Example:
+        >>> with compiling() as seconds:
+        ...     _ = jax.jit(lambda x: x + 1)(1.0)
+        >>> seconds() > 0
+        True
+    """
+    total = 0.0
+
+    def listen(event: str, duration: float, **about: Any) -> None:
+        nonlocal total
+        if event in _COMPILING:
+            total += duration
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield lambda: total
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

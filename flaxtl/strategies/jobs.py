@@ -215,9 +215,17 @@ def _run(
     # What the last phase left frozen is as it was, so that the test part's activations may be there already.
     start = model.network.border if phases[-1].kind == "solve" else segment_named(model.network, phases[-1].start)
     found = None if test is None else measure(model, test, work.enter(model, test, start))
-    figures, directory = None if found is None else found.figures, None if run is None else run.path
-    evidence, notes = tuple(work.evidence), tuple(work.notes)
-    result = Result(model, strategy, len(work.train), seconds, evidence, figures, directory, notes)
+    result = Result(
+        model,
+        strategy,
+        len(work.train),
+        seconds,
+        evidence=tuple(work.evidence),
+        metrics=None if found is None else found.figures,
+        probabilities=None if found is None else found.probabilities,
+        directory=None if run is None else run.path,
+        notes=tuple(work.notes),
+    )
     if run is not None:
         leave(run, result.to_dict(), found)
     return result

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Result:
     """What a job leaves.
 
@@ -22,6 +24,8 @@ class Result:
         seconds: wall time of the training phases.
         evidence: what each phase found out.
         metrics: on the test data, or None without any.
+        probabilities: of the classes of each test example, calibrated, float [n, c]; None without test data, and where
+            examples have several labels or numbers.
         directory: the run directory, or None.
         notes: what the user should know, one sentence each.
     """
@@ -32,6 +36,7 @@ class Result:
     seconds: float
     evidence: tuple[dict[str, Any], ...] = ()
     metrics: Metrics | OutputMetrics | None = None
+    probabilities: np.ndarray | None = None
     directory: Path | None = None
     notes: tuple[str, ...] = ()
 

@@ -21,7 +21,7 @@ from flaxtl.data import Source
 from flaxtl.model import Model
 from flaxtl.strategies.averaging import between
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.clock import Clock, OutOfTimeError
+from flaxtl.strategies.clock import Clock, OutOfTimeError, compiling
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.work import Work
@@ -137,13 +137,17 @@ class Judge:
     ) -> list[Trial]:
         began, note = time.perf_counter(), ""
         found: list[np.ndarray] = []
+        taken: list[tuple[float, float]] = []
         with peak_memory() as memory:
             for fold in range(len(self.folds)):
-                note = self._note(found, time.perf_counter() - began)
+                note = self._note(taken)
                 if note:
                     break
                 try:
-                    found.append(self._kept(f"{name}_{fold}", fold, run))
+                    with compiling() as compiled:
+                        since = time.perf_counter()
+                        found.append(self._kept(f"{name}_{fold}", fold, run))
+                    taken.append((time.perf_counter() - since, compiled()))
                 except OutOfTimeError:
                     note = "given up when the budget was spent"
                     break
@@ -157,16 +161,18 @@ class Judge:
             for place, share in enumerate(shares)
         ]
 
-    def _note(self, found: Sequence[Any], spent: float) -> str:
-        """Says why no further fold fits into the budget, or nothing where one does; the last run is on everything."""
-        if not found:
+    def _note(self, taken: Sequence[tuple[float, float]]) -> str:
+        """Says why no further fold fits into the budget, or nothing where one does; the last run is on everything.
+
+        `taken` holds the seconds of each fold and those of them that went to compiling, which the next is spared.
+        """
+        if not taken:
             return "" if self.clock.left > 0 else "no time left"
-        each = spent / len(found)
-        if 2.2 * each < self.clock.left:
+        each = float(np.mean([seconds - compiled for seconds, compiled in taken]))
+        wanted = 2.2 * each + max(compiled for _, compiled in taken)
+        if wanted < self.clock.left:
             return ""
-        return (
-            f"another fold and the final run would take {2.2 * each:.0f} s, and {max(self.clock.left, 0):.0f} are left"
-        )
+        return f"another fold and the final run would take {wanted:.0f} s, and {max(self.clock.left, 0):.0f} are left"
 
     def _kept(self, name: str, fold: int, run: Callable[[int], np.ndarray]) -> np.ndarray:
         kept = self.journal.get(name)

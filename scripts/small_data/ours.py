@@ -10,8 +10,9 @@ import numpy as np
 
 import flaxtl
 from flaxtl.data import Source
+from flaxtl.metrics import calibration_band
 from small_data.manifests import Manifest
-from small_data.measuring import given_batch, versions_of, work
+from small_data.measuring import figures, given_batch, softmax, versions_of, work
 
 
 def source_of(manifest: Manifest) -> Source:
@@ -46,10 +47,24 @@ class Worker:
         assert result.metrics is not None
         return {
             **{name: getattr(result.metrics, name).value for name in ("accuracy", "log_loss", "ece")},
+            "calibration": calibration(result, test.targets),
             "seconds": result.seconds,
             "evaluation_seconds": time.perf_counter() - began - result.seconds,
             "evidence": [_short(found) for found in result.evidence],
         }
+
+
+def calibration(result: flaxtl.Result, targets: np.ndarray) -> dict[str, Any]:
+    """Returns what the temperature is worth, and where a perfectly calibrated model's ECE would lie (95 %)."""
+    assert result.probabilities is not None
+    calibrated, temperature = np.asarray(result.probabilities, np.float64), result.model.card.head.temperature
+    # softmax(z / t) to the power of t is proportional to softmax(z).
+    plain = softmax(temperature * np.log(np.maximum(calibrated, 1e-300)))
+    return {
+        "temperature": temperature,
+        "uncalibrated_log_loss": figures(plain, targets)["log_loss"],
+        "ece_band": list(calibration_band(calibrated, draws=400)),
+    }
 
 
 def _short(found: dict[str, Any]) -> dict[str, Any]:

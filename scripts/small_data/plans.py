@@ -32,7 +32,7 @@ _OURS: dict[str, Settings] = {
     "cut": {"epochs": 20},
     "lpft": {"epochs": 10},
     "full": {"epochs": 20},
-    "auto": {},
+    "auto": {"budget": "90s"},
     "scratch": {"epochs": 20},
 }
 # What a method is told beyond its own defaults, by modality; the methods that a modality has.

@@ -124,7 +124,7 @@ class Bench:
                 raise Failed(f"The worker that makes {batch[what]} ended with an error.")
 
     def _started(self, batch: dict[str, Any], kind: str) -> subprocess.Popen[str]:
-        file = self.work / "batch.json"
+        file = self.work / f"batch-{os.getpid()}.json"
         file.write_text(json.dumps(batch), encoding="utf-8")
         module = {"ours": "ours", "sklearn": "peers_sklearn", "torch": "peers_torch"}[kind]
         python = self.torch_python if kind == "torch" else sys.executable
