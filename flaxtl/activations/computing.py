@@ -17,6 +17,7 @@ from flaxtl.data.preprocess import Preprocess
 from flaxtl.data.rows import Row, real_length
 from flaxtl.errors import ConfigError
 from flaxtl.model import BATCH, Model
+from flaxtl.pipeline import compiled
 
 _CHUNK_BYTES = 1 << 28  # of activations that are in memory at once
 Reporter = Callable[[int], None]
@@ -173,7 +174,7 @@ def _shapes(model: Model, stop: int, length: int | None) -> Any:
         return jax.ShapeDtypeStruct((1, *shape), form.dtype)
 
     rows = {name: one(form) for name, form in forms.items()} if isinstance(forms, dict) else one(forms)
-    return jax.eval_shape(lambda v, x: model.pipeline(v, x, 0, stop)[0], model.variables, rows)
+    return jax.eval_shape(compiled(model.pipeline, 0, stop), model.variables, rows)
 
 
 @dataclasses.dataclass(frozen=True)

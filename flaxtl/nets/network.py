@@ -9,6 +9,8 @@ at this border by a `Mode`, not inside the modules: an interceptor sets it for e
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -74,6 +76,13 @@ class Classifier(nn.Module):
         return x
 
 
+@functools.lru_cache(maxsize=64)
+def _initialising(module: nn.Module) -> Callable[[Any], Any]:
+    """Returns the jitted `init`, one object a module, whose trace is then kept: a large network's takes a second."""
+    # The key is made inside, so that nothing is computed and no device is started.
+    return jax.jit(lambda x: module.init(jax.random.key(0), x))
+
+
 @dataclasses.dataclass(frozen=True)
 class LinenNetwork:
     """A network of one of flaxtl's own families.
@@ -113,8 +122,7 @@ class LinenNetwork:
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
-        # The key is made inside, so that nothing is computed and no device is started.
-        return jax.eval_shape(lambda x: self.module.init(jax.random.key(0), x), x)
+        return jax.eval_shape(_initialising(self.module), x)
 
     def init(self, seed: int, x: Any) -> dict[str, Any]:
         """Returns fresh variables, drawn by `INITIALISERS`; the head is zero."""

@@ -78,7 +78,7 @@ def fit_path(
     *,
     task: Kind = "classification",
     smoothing: float = 0.0,
-    tolerance: float = 1e-6,
+    tolerance: float = 1e-4,
     max_iterations: int = 50,
 ) -> LogisticPath:
     """Solves logistic regression for all strengths and all sets of example weights.

@@ -16,8 +16,13 @@ STRENGTHS = np.logspace(-2, 4, 13)
 FOLDS = 5
 
 
-def fitted(features: np.ndarray, targets: np.ndarray, seed: int, strengths: np.ndarray = STRENGTHS) -> Any:
-    """Fits a head, its C by stratified cross-validation on log-loss; C = 1 where a class has one example."""
+def fitted(
+    features: np.ndarray, targets: np.ndarray, seed: int, strengths: np.ndarray = STRENGTHS, tolerance: float = 1e-4
+) -> Any:
+    """Fits a head, its C by stratified cross-validation on log-loss; C = 1 where a class has one example.
+
+    The tolerance, by default scikit-learn's own, bounds the largest component of the gradient.
+    """
     smallest = int(np.bincount(targets).min())
     if smallest < 2:
         return LogisticRegression(max_iter=2000).fit(features, targets)
@@ -26,6 +31,7 @@ def fitted(features: np.ndarray, targets: np.ndarray, seed: int, strengths: np.n
         Cs=strengths,
         cv=folds,
         max_iter=2000,
+        tol=tolerance,
         scoring="neg_log_loss",
         l1_ratios=(0.0,),
         use_legacy_attributes=False,
