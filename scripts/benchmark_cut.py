@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from small_data.measuring import peak_mb
 
 from flaxtl import nets, paths
 from flaxtl.card import Card, Head, Image, NetworkSpec, Text
@@ -133,8 +133,7 @@ def memory(name: str, kind: str, batch: int) -> dict[str, float]:
     for _ in range(3):
         state, _ = jax.block_until_ready(compiled(state, given))
     held = said.temp_size_in_bytes + said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, "program": held / 1e6}
+    return {"process": peak_mb() or float("nan"), "program": held / 1e6}
 
 
 def memories(name: str, batch: int, cache: str) -> dict[str, dict[str, float]]:

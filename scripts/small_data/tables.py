@@ -44,6 +44,7 @@ def page(lines: Iterable[Line], commands: Sequence[str]) -> str:
     if not table:
         return "\n".join([*parts, "No job has finished yet.", ""])
     parts += ["## auto", "", *_auto_table(table), ""]
+    parts += ["## Calibration", "", *_calibration_table(table), ""]
     for name in (n for n in SETS if any(key[0] == n for key in table)):
         parts += [f"## {name}", ""]
         for key in sorted(k for k in table if k[0] == name):
@@ -164,6 +165,35 @@ def _auto_table(table: Mapping[tuple[str, int], Mapping[str, Draws]]) -> list[st
     if few:
         rows += ["", f"Mean regret at 5 and 10 a class, over {len(few)} cases: {statistics.fmean(few):+.2f} points."]
     return rows
+
+
+def _calibration_table(table: Mapping[tuple[str, int], Mapping[str, Draws]]) -> list[str]:
+    rows = [
+        "Log-loss with the temperature that held-out predictions asked for and without any, on the test parts, paired "
+        "over draws, and in how many draws the ECE lies within the band that 95 % of perfectly calibrated models with "
+        "the same probabilities would show.",
+        "",
+        "| set | a class | method | log-loss | uncalibrated | difference | ECE in its band |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    first = len(rows)
+    for (name, shots), methods in sorted(table.items(), key=lambda entry: (list(SETS).index(entry[0][0]), entry[0][1])):
+        for method in ("head", "auto"):
+            draws = [line for line in methods.get(method, {}).values() if "calibration" in line]
+            if not draws:
+                continue
+            plain = [line["calibration"]["uncalibrated_log_loss"] for line in draws]
+            gained = [line["log_loss"] - other for line, other in zip(draws, plain, strict=True)]
+            error = statistics.stdev(gained) / math.sqrt(len(gained)) if len(gained) > 1 else math.nan
+            bands = [line["calibration"]["ece_band"] for line in draws]
+            loss = statistics.fmean(line["log_loss"] for line in draws)
+            within = sum(low <= line["ece"] <= high for line, (low, high) in zip(draws, bands, strict=True))
+            rows.append(
+                f"| {name} | {shots} | {NAMES[method].strip('*')} | {loss:.3f} | "
+                f"{statistics.fmean(plain):.3f} | {statistics.fmean(gained):+.3f} ± {error:.3f} | "
+                f"{within} of {len(draws)} |"
+            )
+    return rows if len(rows) > first else ["No job that measures it has finished yet."]
 
 
 def _signed(value: float, error: float, draws: int) -> str:
