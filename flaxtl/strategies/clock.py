@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 
@@ -87,10 +87,10 @@ def compiling() -> Iterator[Callable[[], float]]:
     """
     total = 0.0
 
-    def listen(event: str, duration: float, **about: Any) -> None:
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:
         nonlocal total
         if event in _COMPILING:
-            total += duration
+            total += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
