@@ -206,8 +206,8 @@ class Card:
         expected = self.input.modality
         if modality != expected:
             raise CardError(
-                f"{what} {_IS[modality]}, but this network was pretrained on {_NOUN[expected]} and can only "
-                f"transfer to {_NOUN[expected]}. Load a network pretrained on {_NOUN[modality]}."
+                f"{what} {_IS[modality]}, but this network was pretrained on {NOUNS[expected]} and can only "
+                f"transfer to {NOUNS[expected]}. Load a network pretrained on {NOUNS[modality]}."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -266,7 +266,7 @@ _IS = {
     "text": "holds text",
     "array": "holds plain numbers",
 }
-_NOUN = {"image": "pictures", "audio": "sound", "text": "text", "array": "plain numbers"}
+NOUNS = {"image": "pictures", "audio": "sound", "text": "text", "array": "plain numbers"}
 
 
 def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:

@@ -20,44 +20,11 @@ from tyro.conf import Positional, arg
 from flaxtl.data_settings import BadFile, Data, DataConfig
 from flaxtl.errors import ConfigError, did_you_mean, listed
 from flaxtl.probe_settings import ProbeConfig, RankConfig
-from flaxtl.training_settings import Augmentation, Lora, Optimizer, Training
+from flaxtl.run_settings import Run
+from flaxtl.training_settings import Augmentation, Contrast, Lora, Optimizer, SoundAugmentation, Training
 
 C = TypeVar("C")
-Parallel = Literal["jit", "pmap", "fsdp"]
-StrategyName = Literal["auto", "head", "cut", "lpft", "gradual", "lora", "full", "scratch"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Where a run is kept and how it ends."""
-
-    seed: int = 0
-    """Of everything that is drawn: subsets, order, augmentation, dropout, initial values."""
-    resume: bool = False
-    """Go on with the run that the directory holds."""
-    overwrite: bool = False
-    """Delete the run that the directory holds."""
-    json: bool = False
-    """Print the result as JSON."""
-    cache: str = "auto"
-    """Where the activations of frozen parts are kept for the next run: a directory, auto for the user's own cache, off
-    for nowhere."""
-    cache_gigabytes: float = 10.0
-    """What the cache may grow to; what was not used for longest goes first."""
-    parallel: Parallel = "jit"
-    """How several devices train as one, with the results of one: jit spreads the batch, fsdp also the parameters, pmap
-    maps one device's program over all."""
-    microbatch: int | None = None
-    """Work off each batch in parts of this many examples, to save memory; what is learnt stays that of the whole batch
-    (batch statistics are those of each part)."""
-    coordinator: str | None = None
-    """HOST:PORT of the first of several processes that train as one, or auto on a TPU slice, Slurm or Kubernetes."""
-    processes: int | None = None
-    """How many there are, where the coordinator is not auto."""
-    process_id: int | None = None
-    """Which of them this is, from 0."""
-    peer_timeout: float = 600.0
-    """Seconds to wait for the other processes before giving up."""
+StrategyName = Literal["auto", "head", "cut", "lpft", "gradual", "lora", "contrastive", "full", "scratch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +38,9 @@ class FinetuneConfig:
     strategy: StrategyName = "head"
     """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
     weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
-    gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters; scratch
-    is the control without pretraining; auto judges head, cut and lpft by your data and keeps what is best."""
+    gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters;
+    contrastive first draws examples of one class together, then solves the head; scratch is the control without
+    pretraining; auto judges head, cut and lpft (of text contrastive too) by your data and keeps what is best."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -82,7 +50,7 @@ class FinetuneConfig:
     size: int | None = None
     """Another picture size than the pretrained network's, in pixels a side."""
     trainable: tuple[str, ...] = ("**",)
-    """Patterns of the parameters that full, lpft, cut and gradual train."""
+    """Patterns of the parameters that full, lpft, cut, gradual and contrastive train."""
     cut: str = "0.5"
     """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl
     probe proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
@@ -97,10 +65,12 @@ class FinetuneConfig:
     """bit takes the number of steps and mixup from the number of examples (BiT-HyperRule; Kolesnikov et al. 2020),
     where --epochs and --mixup do not say otherwise."""
     lora: Lora = Lora()
+    contrast: Contrast = Contrast()
     data_options: Data = Data()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
     augment: Augmentation = Augmentation()
+    sound: SoundAugmentation = SoundAugmentation()
     run: Run = Run()
 
 
@@ -180,14 +150,16 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Say what files show: class names and probabilities."""
+    """Say what files show: class names and probabilities, or numbers."""
 
     model: Positional[str] = ""
     """A directory that flaxtl saved."""
     paths: Positional[tuple[str, ...]] = ()
-    """Files and folders."""
+    """Files, folders, and .csv, .tsv, .jsonl or .parquet tables."""
+    input_column: Annotated[str | None, arg(aliases=("--text-column",))] = None
+    """The tables' column of paths or contents, as for finetune."""
     format: Literal["text", "csv", "json"] = "text"
-    """csv has the columns path, prediction, probability and one a class."""
+    """csv has the columns path, prediction, probability and one a class (of numbers path and one an output)."""
     batch_size: int = 64
     """Examples at a time."""
     on_bad_file: BadFile = "error"
@@ -256,6 +228,7 @@ class LrFindConfig:
     """Print the result as JSON."""
     data_options: Data = Data()
     augment: Augmentation = Augmentation()
+    sound: SoundAugmentation = SoundAugmentation()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Model:
             stop: one past the last segment to run; None for logits.
             batch_size: rows at a time.
         """
-        rows = min(batch_size, 1 << (len(entry) - 1).bit_length())  # a power of two, so that few shapes are compiled
+        rows = stream_rows(len(entry), batch_size)
         loader = Loader(entry.source, entry.preprocess, rows, train=False)
         run = compiled(self.pipeline, entry.start, stop)
         variables, place = spread(self.variables)
@@ -255,6 +255,16 @@ class Model:
         known = {CHECKPOINT, "card.json"}
         files = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in known}
         return cls(network, variables, card, files, (str(report),))
+
+
+def stream_rows(examples: int, batch_size: int = BATCH) -> int:
+    """Returns how many rows of so many examples are run at a time: a power of two, so that few shapes are compiled.
+
+    Example:
+        >>> stream_rows(5), stream_rows(1000)
+        (8, 64)
+    """
+    return min(batch_size, 1 << (examples - 1).bit_length())
 
 
 def _network_of(card: Card, folder: Path) -> Network:

@@ -1,4 +1,4 @@
-"""What a model says of a set of inputs: class names and probabilities, as text, CSV or JSON."""
+"""What a model says of a set of inputs: class names and probabilities, or numbers, as text, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -83,39 +83,75 @@ class Predictions:
             yield key, self.prediction(i), float(self.values[i].max())
 
     def to_csv(self) -> str:
-        """Returns a table: path, prediction, probability, and a column a class; prediction sets are left to JSON.
+        """Returns a table with a line an input; prediction sets are left to JSON.
+
+        Its columns are path, prediction, probability, and one a class; of several labels path, prediction, and the
+        probability of each label; of numbers path, and one an output.
 
         Example:
             >>> print(Predictions(('a.png',), ('no', 'yes'), np.array([[0.25, 0.75]])).to_csv(), end='')
             path,prediction,probability,no,yes
             a.png,yes,0.750000,0.250000,0.750000
+            >>> print(Predictions(('a.png',), ('weight',), np.array([[72.5]]), 'regression').to_csv(), end='')
+            path,weight
+            a.png,72.5
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["path", "prediction", "probability", *self.labels])
+        said = {"classification": ("prediction", "probability"), "multilabel": ("prediction",), "regression": ()}
+        table.writerow(["path", *said[self.task], *self.labels])
         for i, (key, name, probability) in enumerate(self):
-            table.writerow([key, name, f"{probability:.6f}", *(f"{p:.6f}" for p in self.values[i])])
+            about = (name, f"{probability:.6f}")[: len(said[self.task])]
+            table.writerow([key, *about, *(self._number(value) for value in self.values[i])])
         return text.getvalue()
 
+    def _number(self, value: float) -> str:
+        return f"{value:.9g}" if self.task == "regression" else f"{value:.6f}"
+
     def to_json(self) -> str:
-        """Returns a JSON list of {path, prediction, probability, set, probabilities}; no set where there is none."""
+        """Returns a JSON list of {path, prediction, probability, set, probabilities}.
+
+        There is no set where the card promises none; several labels have no one probability, and numbers are
+        {path, values}.
+        """
         return json.dumps([self._row(i) for i in range(len(self))], ensure_ascii=False, indent=2) + "\n"
 
     def _row(self, i: int) -> dict[str, Any]:
-        named = {n: round(float(p), 6) for n, p in zip(self.labels, self.values[i], strict=True)}
-        best = round(float(self.values[i].max()), 6)
+        named = {n: float(self._number(v)) for n, v in zip(self.labels, self.values[i], strict=True)}
+        if self.task == "regression":
+            return {"path": self.keys[i], "values": named}
+        one = self.task == "classification"
         return {
             "path": self.keys[i],
             "prediction": self.prediction(i),
-            "probability": best,
+            **({"probability": round(float(self.values[i].max()), 6)} if one else {}),
             **({} if self.sets is None else {"set": self.prediction_set(i)}),
             "probabilities": named,
         }
 
     def to_text(self) -> str:
-        """Returns one line an input, for the terminal; a set of several classes stands behind it."""
+        """Returns one line an input, for the terminal: the class, or each label or output with its number.
+
+        A prediction set of several classes stands behind the class. Labels come the likeliest first, those that are
+        not predicted in brackets.
+
+        Example:
+            >>> found = Predictions(('a.txt',), ('good', 'long'), np.array([[0.2, 0.9]]), 'multilabel')
+            >>> found.to_text()
+            'a.txt  long 90.0%, (good 20.0%)\\n'
+        """
         width = max((len(k) for k in self.keys), default=0)
-        return "".join(f"{key:<{width}}  {name}  {p:.1%}{self._set_text(i)}\n" for i, (key, name, p) in enumerate(self))
+        return "".join(f"{key:<{width}}  {self._said(i)}\n" for i, key in enumerate(self.keys))
+
+    def _said(self, row: int) -> str:
+        values = self.values[row]
+        if self.task == "classification":
+            return f"{self.prediction(row)}  {values.max():.1%}{self._set_text(row)}"
+        if self.task == "regression":
+            return ", ".join(f"{name} {value:.6g}" for name, value in zip(self.labels, values, strict=True))
+        order = np.argsort(-values, kind="stable")
+        named = [(f"{self.labels[k]} {values[k]:.1%}", values[k] >= 0.5) for k in order]
+        return ", ".join(name if predicted else f"({name})" for name, predicted in named)
 
     def _set_text(self, row: int) -> str:
         held = self.prediction_set(row)

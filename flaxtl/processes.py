@@ -53,6 +53,22 @@ def together(what: str) -> None:
             multihost_utils.sync_global_devices(what)
 
 
+def least(value: float) -> float:
+    """Returns the smallest of a value that each process gives.
+
+    Example:
+        >>> least(2.5)
+        2.5
+    """
+    if count() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    with waiting("a decision"):
+        return float(np.min(multihost_utils.process_allgather(np.array(value))))
+
+
 @contextlib.contextmanager
 def connected(
     coordinator: str | None, processes: int | None = None, number: int | None = None, timeout: float = 600.0

@@ -85,6 +85,23 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
+class SoundAugmentation:
+    """Random changes to training sound. Nothing is changed by default."""
+
+    gain: float = 0.0
+    """Make louder or softer by up to so many dB."""
+    time_shift: float = 0.0
+    """Move by up to so many seconds, and by no more than half of the clip; what is left empty is silence."""
+    snr: tuple[float, float] | None = None
+    """Add white noise that lies so many dB below the clip, a ratio from this range, such as 10 40."""
+    time_masks: tuple[int, float] | None = None
+    """Hide so many stretches of time, each of up to this share of the clip (SpecAugment; Park et al. 2019), such as
+    2 0.2."""
+    frequency_masks: tuple[int, float] | None = None
+    """Hide so many bands of frequency, each of up to this share of all, such as 2 0.2."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """How long and how a network is trained."""
 
@@ -121,6 +138,20 @@ class Training:
     soup_kind: Literal["uniform", "greedy"] = "uniform"
     """uniform averages all; greedy also varies the learning rate, and adds one after the other, from the best on, while
     the validation loss falls."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """Contrastive tuning: what the strategy contrastive does to the backbone before the head is solved."""
+
+    contrast_temperature: float = 0.1
+    """What cosine similarities are divided by; the smaller, the more the nearest examples of other classes count."""
+    contrast_examples: int = 1536
+    """How many examples are looked at in all, where --epochs does not say how often each is."""
+    contrast_batch: int = 64
+    """Examples a step, which are all compared with each other."""
+    contrast_from: str = "0.5"
+    """Where the trained part of the network begins: as --cut, or 0 for the whole network."""
 
 
 @dataclasses.dataclass(frozen=True)

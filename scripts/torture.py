@@ -24,7 +24,7 @@ from typing import Any
 from launch_local import Processes, divided, exit_code
 
 ACCIDENTS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
-SPEED = ("examples_per_second", "step_seconds", "data_wait")
+SPEED = ("examples_per_second", "step_seconds", "data_wait", "flops_per_second", "mfu")
 MARGIN = 15.0  # seconds beyond the time-out in which all must have ended
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from flaxtl import freeze, nets
 from flaxtl.card import Card, Head, Image, NetworkSpec, Text
 from flaxtl.config import Optimizer
+from flaxtl.nets.adapt import NnxModule
 from flaxtl.pipeline import Pipeline
-from flaxtl.train import init_state, make_step, model_loss, optim
+from flaxtl.train import init_state, make_step, mixing, model_loss, optim
 
 CLASSES = 3
 RESNET = NetworkSpec("resnet", {"depths": (1,), "widths": (16,), "stem": "cifar"})
@@ -27,14 +29,29 @@ SGD = Optimizer(optimizer="sgd", learning_rate=0.1, weight_decay=0.1, clip_norm=
 PICTURES = Image(size=(8, 8), channels=1, mean=(0.5,), std=(0.25,))
 
 
+class Nnx(nnx.Module):
+    """A user's own module, with batch statistics and dropout."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.body = nnx.Conv(1, 16, (3, 3), strides=4, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+        self.drop = nnx.Dropout(0.2, rngs=rngs)
+        self.head = nnx.Linear(16, CLASSES, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        """Returns logits."""
+        return self.head(self.drop(nnx.relu(self.norm(self.body(x)))).mean((1, 2)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network, which of it is trained, and whether BatchNorm uses batch statistics."""
+    """A network, which of it is trained, whether BatchNorm uses batch statistics, whether pictures are mixed."""
 
     spec: NetworkSpec = dataclasses.field(hash=False)
     live: bool = False
     trainable: tuple[str, ...] = ("**",)
     rows: int = 16
+    mixed: bool = False
 
     def batch(self, number: int) -> dict[str, Any]:
         """Rows of this step; one of them is padding of the loader's."""
@@ -60,7 +77,8 @@ class Case:
         """Returns (state, pure step)."""
         text = self.spec.family == "bert"
         card = Card(Text(max_length=16) if text else PICTURES, self.spec, (Head(labels=("a", "b", "c")),))
-        network = nets.build(self.spec, CLASSES)
+        own = self.spec.family == "custom"
+        network = NnxModule(Nnx(nnx.Rngs(0)), head="head") if own else nets.build(self.spec, CLASSES)
         pipeline = _TextPipeline(network) if text else Pipeline.of(network, card)
         inputs = self.batch(0)["inputs"]
         variables = network.init(0, inputs if text else np.zeros((1, 8, 8, 1), np.float32))
@@ -72,7 +90,8 @@ class Case:
         tx = optim.build(SGD, labels, 8)
         live = freeze.live_statistics(labels, stats.get("batch_stats", {})) if self.live else frozenset()
         state = init_state(params, tx, labels, stats=stats, ema=True)
-        return state, make_step(model_loss(pipeline, live=live), tx, ema_decay=0.9, jit=False)
+        change = mixing.mixer(mixup=0.4, cutmix=1.0, outputs=CLASSES) if self.mixed else None
+        return state, make_step(model_loss(pipeline, live=live), tx, change=change, ema_decay=0.9, jit=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +109,8 @@ BATCH = Case(RESNET, live=True)
 HEAD = Case(RESNET, trainable=("head/**",))
 TRANSFORMER = Case(VIT)
 LANGUAGE = Case(BERT)
+MIXED = Case(RESNET, mixed=True)
+OWN = Case(NetworkSpec("custom", {}), live=True)
 
 
 def run(case: Case, engine: Any = None, steps: int = 4, first: int = 0, state: Any = None) -> tuple[np.ndarray, Any]:

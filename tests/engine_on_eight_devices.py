@@ -12,6 +12,8 @@ import tiny
 from flaxtl import checkpoint
 from flaxtl.train import sharding
 from flaxtl.train.engine import Engine
+from flaxtl.train.fitting import fitted
+from flaxtl.train.programs import memory_of
 
 CASES = {
     "stored": cases.STORED,
@@ -19,6 +21,8 @@ CASES = {
     "head": cases.HEAD,
     "vit": cases.TRANSFORMER,
     "bert": cases.LANGUAGE,
+    "mixed": cases.MIXED,
+    "nnx": cases.OWN,
 }
 PARALLEL = ("jit", "pmap", "fsdp")
 
@@ -49,12 +53,12 @@ def parallel(request):
     return request.param
 
 
-@pytest.mark.parametrize("name", some("batch", "vit", slow=["stored", "head", "bert"]))
+@pytest.mark.parametrize("name", some("batch", "vit", "mixed", "nnx", slow=["stored", "head", "bert"]))
 def test_eight_devices_equal_one(name, parallel):
     assert_close(cases.run(CASES[name], Engine.of(parallel)), alone(CASES[name]))
 
 
-@pytest.mark.parametrize("name", some("vit", slow=["stored", "bert"]))
+@pytest.mark.parametrize("name", some("vit", "mixed", slow=["stored", "bert"]))
 def test_accumulation_over_four_parts_equals_one_batch(name, parallel):
     engine = Engine.of(parallel, jax.devices()[:4], microbatch=4)
     assert engine.parts(16) == 4
@@ -96,6 +100,23 @@ def test_a_part_of_padding_alone_leaves_the_statistics_as_they_were():
     assert jax.tree.all(same)
     finite = jax.tree.map(lambda a: bool(np.isfinite(a).all()), new.params)
     assert jax.tree.all(finite)
+
+
+def test_a_batch_that_does_not_fit_is_worked_off_in_parts(parallel):
+    case, engine = cases.STORED, Engine.of(parallel, jax.devices()[:2])
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), case.batch(0))
+    state, step = case.job()
+    state = engine.place_state(state)
+    program = engine.compile(step).lower(state, engine.shapes(shapes)).compile()
+    enough = 2 * memory_of(program).peak / 1e9  # for both devices, which share the process's memory
+    assert fitted(engine, step, state, shapes, gigabytes=1.01 * enough).engine == engine
+    found = fitted(engine, step, state, shapes, gigabytes=0.8 * enough)
+    assert found.engine.parts(case.rows) > 1
+    losses = []
+    for number in range(4):
+        state, metrics = found.step(state, found.engine.place_batch(case.batch(number)))
+        losses.append(float(metrics["loss"]))
+    assert_close((np.array(losses), engine.gather(state)), alone(case))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ FLOORS = [
     {"pipeline"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
-    {"data_settings", "probe_settings", "training_settings"},
+    {"data_settings", "probe_settings", "run_settings", "training_settings"},
     {"paths", "processes"},
     {"errors"},
 ]

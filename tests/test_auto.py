@@ -40,6 +40,7 @@ def _source(targets, **settings):
     return Source.of("array", np.arange(len(names)), names, labels=tiny.LABELS, **settings)
 
 
+@pytest.mark.slow
 def test_every_candidate_is_judged_on_examples_it_did_not_see():
     result = flaxtl.finetune(tiny.model(), tiny.source(per_class=6), **SETTINGS)
     rows = _candidates(result)

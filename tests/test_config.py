@@ -89,9 +89,11 @@ def test_every_setting_is_read():
 
     from flaxtl import data
 
-    accepted = {f.name for f in dataclasses.fields(data.Augment)} | set(inspect.signature(data.open_source).parameters)
-    # These two are handed on by name, to the loader's Augment and to `data.open_source`; what mixes batches is not.
-    by_name = {f.name for kind in (configs.Augmentation, configs.Data) for f in dataclasses.fields(kind)}
+    accepted = {f.name for kind in (data.Augment, data.SoundAugment) for f in dataclasses.fields(kind)}
+    accepted |= set(inspect.signature(data.open_source).parameters)
+    # These are handed on by name, to the loader's changes and to `data.open_source`; what mixes batches is not.
+    kinds = (configs.Augmentation, configs.SoundAugmentation, configs.Data)
+    by_name = {f.name for kind in kinds for f in dataclasses.fields(kind)}
     by_name -= {"augment", "mixup", "cutmix"}
     assert by_name <= accepted
     for name, kind in COMMANDS.items():

@@ -98,7 +98,8 @@ def test_each_phase_is_compiled_and_measured(wanted):
     assert train.optimizer > 1.5 * params  # two moments of what is trained
     assert train.flops > 2 * solve.flops / 8  # features are computed for more rows at once
     assert train.memory.peak > train.params + train.optimizer
-    assert found.peak > train.memory.peak
+    assert train.kept >= train.params + train.optimizer
+    assert found.peak == found.host + max(p.memory.peak + 2 * p.kept for p in (solve, train))
     assert found.fits
     assert "it fits" in found.summary()
 
@@ -110,6 +111,12 @@ def test_what_is_frozen_has_no_optimizer_and_smaller_parts_take_less(wanted):
     assert head.optimizer < 0.3 * whole.optimizer
     assert head.flops < 0.6 * whole.flops
     assert parts.memory.temporary < whole.memory.temporary
+
+
+def test_a_tpu_that_cannot_be_compiled_for_is_said_with_what_is_needed(wanted):
+    # Without libtpu there is no such topology, and with it there is no such slice.
+    with pytest.raises(ConfigError, match=r"v5e:3x5 cannot be compiled here: .*pip install 'flaxtl\[tpu-estimate\]'"):
+        run_estimate(EstimateConfig(config=str(wanted(strategy="head")), topology="v5e:3x5"))
 
 
 @pytest.mark.slow

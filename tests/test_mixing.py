@@ -22,13 +22,21 @@ KEY = jax.random.key(3)
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=6, max_size=6), st.integers(0, 2**31 - 1))
 def test_only_rows_that_count_meet_and_none_meets_itself(weights, seed):
     weight = np.array(weights, np.float32)
-    found = np.asarray(partners(jax.random.key(seed), jnp.asarray(weight)))
+    found = np.asarray(partners(jax.random.key(seed), jnp.asarray(weight), jnp.arange(6)))
     assert sorted(found) == list(range(6))
     real = weight > 0
     assert set(found[real]) == set(np.flatnonzero(real))
     assert (found[~real] == np.flatnonzero(~real)).all()
     if real.sum() > 1:
         assert (found[real] != np.flatnonzero(real)).all()
+
+
+def test_whom_an_example_meets_does_not_depend_on_its_row():
+    index, weight = np.arange(10, 16), np.array([1.0, 1.0, 1.0, 1.0, 0.0, 1.0], np.float32)
+    order = np.random.default_rng(0).permutation(6)
+    one = index[np.asarray(partners(KEY, jnp.asarray(weight), jnp.asarray(index)))]
+    two = index[order][np.asarray(partners(KEY, jnp.asarray(weight[order]), jnp.asarray(index[order])))]
+    assert dict(zip(index, one)) == dict(zip(index[order], two))
 
 
 def batch(n=6, classes=3, side=8):
@@ -51,7 +59,7 @@ def test_targets_sum_to_one_and_say_how_much_of_each_picture_is_there(alphas):
 def test_a_pasted_rectangle_is_a_rectangle_of_the_other_picture():
     pictures, targets, weight, index = batch()
     mixed, _ = mix(KEY, pictures, targets, weight, index, cutmix=1.0)
-    other = np.asarray(partners(jax.random.fold_in(KEY, 0), weight))
+    other = np.asarray(partners(jax.random.fold_in(KEY, 0), weight, index))
     seen = 0
     for i, picture in enumerate(np.asarray(mixed)):
         own = (picture == pictures[i])[..., 0]
@@ -111,5 +119,5 @@ def test_numbers_are_not_mixed():
     from test_strategies import own_data, own_model
 
     model = dataclasses.replace(own_model("linen", "array"))
-    with pytest.raises(ConfigError, match="changes pictures, and this network takes array"):
+    with pytest.raises(ConfigError, match="changes pictures, and this network takes plain numbers"):
         flaxtl.finetune(model, own_data("array"), strategy="full", mixup=0.2)

@@ -80,8 +80,36 @@ def test_dropout_drops_only_with_a_key(net):
     assert not np.allclose(a, c)
 
 
-def test_linen_dropout_follows_the_example_not_the_row():
-    net = LinenModule(Linen(), head="top")
+@pytest.mark.parametrize("net", networks())
+def test_padding_never_touches_batch_statistics(net):
+    variables = net.init(1, X)
+    live = frozenset({"norm"})
+    padded = np.concatenate([X, np.full((2, 5), 1e6, np.float32)])
+    weight = jnp.array([1.0] * 6 + [0.0] * 2)
+    a, alone = net.forward(variables, X, mode=Mode(live=live))
+    b, filled = net.forward(variables, padded, mode=Mode(live=live, weight=weight))
+    np.testing.assert_allclose(b[:6], a, rtol=1e-5, atol=1e-5)
+    for key in ("mean", "var"):
+        np.testing.assert_allclose(
+            filled["batch_stats"]["norm"][key], alone["batch_stats"]["norm"][key], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_the_batch_statistics_of_an_nnx_module_are_those_that_it_computes_itself():
+    module = Nnx(3, nnx.Rngs(0))
+    net = NnxModule(module, head="top")
+    own = nnx.clone(module)
+    own.train()
+    own.drop.rate = 0.0
+    expected = own(X)
+    found, state = net.forward(net.init(0, X), X, mode=Mode(live=frozenset({"norm"})))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for key in ("mean", "var"):
+        np.testing.assert_allclose(state["batch_stats"]["norm"][key], getattr(own.norm, key)[...], rtol=1e-5)
+
+
+@pytest.mark.parametrize("net", networks())
+def test_dropout_follows_the_example_not_the_row(net):
     variables = net.init(1, X)
     index = jnp.arange(6)
     a, _ = net.forward(variables, X, mode=Mode(rng=jax.random.key(3), example_index=index))

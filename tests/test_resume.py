@@ -27,7 +27,7 @@ CASES = {
     "lpft": ["--strategy", "lpft", *COMMON],
     "full": ["--strategy", "full", "--ema", "0.9", "--validation", "0.25", "--statistics", "batch", *COMMON],
 }
-SPEED = ("examples_per_second", "step_seconds", "data_wait")  # other each time
+SPEED = ("examples_per_second", "step_seconds", "data_wait", "flops_per_second", "mfu")  # other each time
 KILLED_AT = 10  # in phase 2 of lpft and phase 1 of full; the last state before it is of step 8
 
 KILLED = """

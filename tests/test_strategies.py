@@ -24,6 +24,8 @@ from flaxtl.strategies.work import Work
 from flaxtl.train.loop import Cadence, Standing, run_steps
 
 STEPS = {"epochs": 8, "batch_size": 8, "learning_rate": 0.02, "save_every": 100}
+# Half of this small network has no parameters but the head's.
+CONTRAST = {"contrast_from": "blocks_0"}
 
 
 def names(model, pattern="**"):
@@ -39,7 +41,8 @@ def wide(model):
 def results():
     """Each strategy once, on 12 pictures in batches of 8."""
     test = tiny.source(per_class=8, seed=1)
-    return {s: flaxtl.finetune(tiny.model(), tiny.source(), strategy=s, test=test, **STEPS) for s in STRATEGIES}
+    steps = STEPS | CONTRAST
+    return {s: flaxtl.finetune(tiny.model(), tiny.source(), strategy=s, test=test, **steps) for s in STRATEGIES}
 
 
 def test_head_changes_the_head_and_nothing_else(results):

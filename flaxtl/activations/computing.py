@@ -12,7 +12,7 @@ import numpy as np
 from flaxtl.activations.identity import View, is_ours, shelf_of
 from flaxtl.activations.rows import StoredRows
 from flaxtl.activations.store import RowForm, Store
-from flaxtl.data import Augment, Entry, Source
+from flaxtl.data import Changes, Entry, Source
 from flaxtl.data.preprocess import Preprocess
 from flaxtl.data.rows import Row, real_length
 from flaxtl.errors import ConfigError
@@ -201,9 +201,9 @@ class _Viewed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def rows(self, raw: Any, rng: Any = None, augment: Augment | None = None) -> Sequence[Any]:
+    def rows(self, raw: Any, rng: Any = None, augment: Changes | None = None) -> Sequence[Any]:
         digest, example = raw
         rng, augment = self.view.generator(digest), self.view.augment
-        if augment.crop_scale is not None:
+        if augment.needs_whole:
             return self.inner.rows(example, rng, augment)
         return [self.inner.augmented(row, rng, augment) for row in self.inner.rows(example)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from flaxtl import paths
 from flaxtl.checkpoint.digest import digest
-from flaxtl.data import Augment
+from flaxtl.data import Changes
 from flaxtl.model import Model
 
 # Raised when the same parameters and pictures give other numbers than before.
@@ -32,7 +32,7 @@ class View:
     """
 
     number: int
-    augment: Augment
+    augment: Changes
     seed: int = 0
 
     def generator(self, example: bytes) -> np.random.Generator:

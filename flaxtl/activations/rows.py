@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl.activations.store import RowForm
-from flaxtl.data import Augment
+from flaxtl.data import Changes
 from flaxtl.data.rows import Form, Forms, Row
 
 
@@ -31,7 +31,7 @@ class StoredRows:
         each = [Form(shape, np.dtype(dtype)) for shape, dtype in zip(self.form.shapes, self.form.dtypes, strict=True)]
         return dict(zip(self.form.names, each, strict=True)) if self.form.names else each[0]
 
-    def rows(self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None) -> Sequence[Row]:
+    def rows(self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None) -> Sequence[Row]:
         """Returns an example's rows."""
         return [self._filled(row) for row in raw] if self.form.varying else raw
 
@@ -43,7 +43,7 @@ class StoredRows:
             filled[name][: len(row[name])] = row[name]
         return filled
 
-    def augmented(self, row: Row, rng: np.random.Generator, augment: Augment) -> Row:
+    def augmented(self, row: Row, rng: np.random.Generator, augment: Changes) -> Row:
         """Returns the row as it is: what is to be changed at random was changed before it was computed."""
         return row
 

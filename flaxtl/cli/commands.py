@@ -90,14 +90,19 @@ def evaluate(config: EvaluateConfig) -> int:
 def predict(config: PredictConfig) -> int:
     """Runs `flaxtl predict`."""
     from flaxtl.convert import load
-    from flaxtl.data import from_files
+    from flaxtl.data import to_predict
     from flaxtl.errors import listed
     from flaxtl.strategies.checks import require_positive
 
     require_positive(batch_size=config.batch_size)
     _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
-    source = from_files(config.paths, modality=model.card.input.modality, on_bad_file=config.on_bad_file)
+    source = to_predict(
+        config.paths,
+        modality=model.card.input.modality,
+        input_column=config.input_column,
+        on_bad_file=config.on_bad_file,
+    )
     predictions = model.predict(source, batch_size=config.batch_size)
     if source.skipped:
         skipped = listed(path for path, _ in source.skipped)

@@ -1,7 +1,8 @@
 """Where examples come from, how they are split, what the card's modality does to them, and how they are loaded."""
 
 from flaxtl.data.arrays import from_arrays
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Augment, Changes
+from flaxtl.data.augment_sound import SoundAugment
 from flaxtl.data.entry import Entry
 from flaxtl.data.folder import from_files, from_folder
 from flaxtl.data.hub_sets import from_hf
@@ -15,13 +16,16 @@ from flaxtl.data.splits import few_shot, folds, stratified_split
 from flaxtl.data.tables import from_csv, from_jsonl
 from flaxtl.data.tensorflow_sets import from_tfds
 from flaxtl.data.turned import with_turned_classes
+from flaxtl.data.unlabelled import to_predict
 
 __all__ = [
     "Augment",
+    "Changes",
     "Entry",
     "Example",
     "Loader",
     "Record",
+    "SoundAugment",
     "Source",
     "Splits",
     "as_source",
@@ -41,6 +45,7 @@ __all__ = [
     "renamed",
     "select",
     "stratified_split",
+    "to_predict",
     "with_split",
     "with_turned_classes",
 ]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from flaxtl.card import Audio
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Changes
+from flaxtl.data.augment_sound import MASKS, SoundAugment, masked
 from flaxtl.data.image import ZipMember
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
@@ -234,7 +235,7 @@ class AudioPreprocess:
         return tuple(-(-self.window // 2**halvings) for halvings in (4, 3, 2, 1, 0)) if self.masked else ()
 
     def rows(
-        self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
+        self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None
     ) -> list[dict[str, np.ndarray]]:
         """Returns one row a window: the waveform, filled up with zeros, and which or how many samples are real."""
         clip = decode(raw)
@@ -245,10 +246,10 @@ class AudioPreprocess:
         return [self._row(samples[s : s + self.window]) for s in window_starts(len(samples), self.window, self.hop)]
 
     def augmented(
-        self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Augment
+        self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Changes
     ) -> dict[str, np.ndarray]:
-        """Returns the row as it is: `Augment` knows what to do to pictures, not to sound."""
-        return row
+        """Changes a row at random; it carries the masks that `device` is to apply, if any are asked for."""
+        return augment.apply(row, rng, self.sample_rate) if isinstance(augment, SoundAugment) else row
 
     def _row(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         padded = np.zeros(self.window, np.float32)
@@ -260,4 +261,5 @@ class AudioPreprocess:
     def device(self, inputs: Any) -> Any:
         """Turns a batch of rows into the network's input; float32, compiled with the network."""
         length = inputs["mask"].astype("int32").sum(axis=1) if self.masked else inputs["length"]
-        return self.front_end(inputs["waveform"], length)
+        spectrum = self.front_end(inputs["waveform"], length)
+        return masked(spectrum, inputs[MASKS]) if MASKS in inputs else spectrum

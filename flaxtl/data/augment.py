@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image as pillow
 from PIL import ImageFilter
 
+from flaxtl.data.augment_sound import SoundAugment
 from flaxtl.data.rand_augment import rand_augment
+from flaxtl.data.rows import Form
 
 # Thickening is drawn nine times as often as thinning: a thin stroke made thinner is soon no stroke.
 _STROKES = (ImageFilter.MinFilter(3), *4 * (ImageFilter.MaxFilter(3),), *5 * (ImageFilter.MaxFilter(5),))
@@ -51,6 +53,16 @@ class Augment:
     contrast: float = 0.0
     noise: float = 0.0
     rand_augment: tuple[int, float] | None = None
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether a change needs the whole picture, not the row that was made of it: a random crop does."""
+        return self.crop_scale is not None
+
+    @property
+    def added(self) -> dict[str, Form]:
+        """The arrays that a changed row has besides its own: none."""
+        return {}
 
     @property
     def geometric(self) -> bool:
@@ -124,3 +136,6 @@ class Augment:
         if self.noise:
             values += rng.standard_normal(values.shape, np.float32) * (255.0 * rng.uniform(0.0, self.noise))
         return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+Changes = Augment | SoundAugment

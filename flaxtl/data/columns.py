@@ -117,6 +117,27 @@ def source_of(table: Table, reading: Reading) -> Source:
     return dataclasses.replace(source, groups=_groups(table, source.keys, rows, reading.group_by))
 
 
+def inputs_of(table: Table, input_column: str | None, on_bad_file: Literal["error", "skip"]) -> Source:
+    """Makes a source without labels of a table; columns that are called like labels are not guessed to be inputs.
+
+    Raises:
+        DataError: no rows, a column that is missing or cannot be guessed, or a bad example.
+    """
+    if not table.length:
+        raise DataError(f"{table.place} holds no rows.")
+    labels = [name for name in table.columns if name.lower() in LABEL_NAMES]
+    where = _named(table, input_column)
+    if not where and len(table.columns) - len(labels) == 1:
+        where = [name for name in table.columns if name not in labels]
+    where = where or _inputs_guessed(table, labels, None)
+    for name in where:
+        column = table.columns[name]
+        bare = [i + 1 for i in range(table.length) if column.kept and column.values[i] is None]
+        if bare:
+            raise DataError(f"{len(bare)} examples of {table.place} lack {name!r}: {listed(bare, 3)}.")
+    return _of_inputs(table, where, on_bad_file)[0]
+
+
 def joined(parts: Mapping[str, Source]) -> Source | Splits:
     """Returns the parts of a data set with one class order, the training part's; a lone one as it is."""
     if len(parts) == 1:

@@ -16,7 +16,7 @@ from PIL import Image as pillow
 from PIL import ImageOps
 
 from flaxtl.card import Image
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Augment, Changes
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
@@ -179,20 +179,20 @@ class ImagePreprocess:
         return ()
 
     def rows(
-        self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
+        self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None
     ) -> list[np.ndarray]:
         """Returns one row: uint8 [height, width, channels] as the card asks."""
         picture = _polarised(_with_channels(decode(raw), self.spec.channels), self.spec.polarity)
-        if augment is None or rng is None:
+        if rng is None or not isinstance(augment, Augment):
             return [_fitted(picture, self.spec)]
         if augment.crop_scale is None:
             return [augment.apply(_fitted(picture, self.spec), rng)]
         cropped = augment.crop(picture, rng)
         return [augment.apply(_resize(cropped, self.spec.size, self.spec.interpolation), rng)]
 
-    def augmented(self, row: np.ndarray, rng: np.random.Generator, augment: Augment) -> np.ndarray:
+    def augmented(self, row: np.ndarray, rng: np.random.Generator, augment: Changes) -> np.ndarray:
         """Changes a row at random, as `rows` does where nothing is cropped."""
-        return augment.apply(row, rng)
+        return augment.apply(row, rng) if isinstance(augment, Augment) else row
 
     def device(self, inputs: Any) -> Any:
         """Scales a batch to 0…1, subtracts the card's mean and divides by its std; float32, under jit."""

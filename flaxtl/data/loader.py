@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
 
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Changes
+from flaxtl.data.ordering import balanced
 from flaxtl.data.preprocess import Preprocess
-from flaxtl.data.rows import Row, real_length, row_bytes, stack, trimmed
+from flaxtl.data.rows import Form, Row, real_length, row_bytes, stack, trimmed
 from flaxtl.data.source import Source
 from flaxtl.errors import ConfigError
 
@@ -47,6 +48,8 @@ class Loader:
         rows: of a training batch, padding included; None for `batch_size`.
         share: (this process's number, of how many): in training each reads and returns its own rows of the batch, an
             equal number, which together are the batch that one process would have.
+        together: in training, so many examples of a class come one after the other, and all classes equally often (see
+            `balanced`); 0 goes through all examples in any order.
 
     Example:
         >>> from flaxtl.card import Image
@@ -62,12 +65,13 @@ class Loader:
     preprocess: Preprocess
     batch_size: int
     seed: int = 0
-    augment: Augment | None = None
+    augment: Changes | None = None
     train: bool = True
     memory_limit: int = MEMORY_LIMIT
     threads: int = 2
     rows: int | None = None
     share: tuple[int, int] = (0, 1)
+    together: int = 0
     _kept: list[Sequence[Row]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
@@ -83,7 +87,33 @@ class Loader:
 
     @property
     def _crops(self) -> bool:
-        return self.augment is not None and self.augment.crop_scale is not None
+        return self.augment is not None and self.augment.needs_whole
+
+    def largest(self) -> Batch:
+        """Returns the shapes of the largest training batch that there can be, of all processes' rows, not filled up.
+
+        Texts that are kept in memory are measured; others are taken to be as long as they may be.
+        """
+        lengths = self.preprocess.lengths
+        if lengths and self.in_memory:
+            longest = max(real_length(row) for rows in self._decoded() for row in rows)
+            lengths = (next(n for n in lengths if n >= longest),)
+
+        def shape(sides: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.batch_size, *sides), dtype)
+
+        def row(form: Form) -> jax.ShapeDtypeStruct:
+            return shape((lengths[-1], *form.shape[1:]) if lengths else form.shape, form.dtype)
+
+        targets, forms = self.source.targets, self.preprocess.row
+        if self.augment is not None and self.augment.added and isinstance(forms, Mapping):
+            forms = {**forms, **self.augment.added}
+        return {
+            "inputs": jax.tree.map(row, forms),
+            "target": shape(targets.shape[1:], targets.dtype),
+            "weight": shape((), np.float32),
+            "example_index": shape((), np.int32),
+        }
 
     def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
         """Yields batches from a step on.
@@ -105,8 +135,7 @@ class Loader:
     def batch(self, step: int) -> Batch:
         """Returns the training batch of a step."""
         epoch, number = divmod(step, self.batches_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
-        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+        chosen = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         index, weight = _filled(chosen, self.source.weights[chosen], self.rows or self.batch_size)
         mine = _share(len(index), *self.share)
         # A text's batch is as long as the longest of all its rows, also of those that other processes have.
@@ -114,6 +143,12 @@ class Loader:
         rows = {i: self._row(i, epoch) for i in dict.fromkeys(index[read].tolist())}
         batch = self._assembled([rows[i] for i in index[read].tolist()], index[read], weight[read])
         return batch if read == mine else jax.tree.map(lambda a: np.ascontiguousarray(a[mine]), batch)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        if not self.together:
+            return rng.permutation(len(self.source))
+        return balanced(self.source.targets, self.batch_size, rng, self.together)
 
     def _row(self, i: int, epoch: int) -> Row:
         rng = np.random.default_rng([self.seed, 1, epoch, i])

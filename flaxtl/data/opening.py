@@ -14,13 +14,14 @@ from flaxtl.card import Task
 from flaxtl.data.arrays import from_arrays
 from flaxtl.data.audio import Clip
 from flaxtl.data.columns import Reading, joined, parts_of
-from flaxtl.data.folder import BadFile, from_files, from_folder
+from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
 from flaxtl.data.selecting import HOLE, select
 from flaxtl.data.source import Source, Splits
-from flaxtl.data.tables import from_csv, from_jsonl
+from flaxtl.data.tables import TABLES, from_csv, from_jsonl
 from flaxtl.data.tensorflow_sets import from_tfds
+from flaxtl.data.unlabelled import to_predict
 from flaxtl.errors import DataError, listed
 
 _PICTURES = (bytes, pillow.Image)
@@ -79,7 +80,7 @@ def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Sour
         return _SETS[kind](rest, split=split, reading=reading), True
     if path.suffix.lower() == ".parquet" or has_parquet(path):
         return from_parquet(path, split=split, reading=reading), True
-    if path.suffix.lower() in _TABLES:
+    if path.suffix.lower() in TABLES:
         read = from_csv if path.suffix.lower() in (".csv", ".tsv") else from_jsonl
         return with_split(read(path, **dataclasses.asdict(reading)), split, name), True
     if path.is_file():
@@ -96,7 +97,6 @@ def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Sour
     return with_split(found, split, str(path)), False
 
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": from_hf}
 
 
@@ -129,8 +129,8 @@ def as_source(data: Any, modality: str) -> Source:
     """Returns what `predict` was given as a source.
 
     Args:
-        data: a Source, a path or several, arrays [n, …] or a list of them, or (where the card says pictures or sound)
-            Pillow pictures, `Clip`s or the bytes of files; strings are text where the card says text.
+        data: a Source, a path or several (of tables too), arrays [n, …] or a list of them, or (where the card says
+            pictures or sound) Pillow pictures, `Clip`s or files' bytes; strings are text where the card says text.
         modality: the card's.
 
     Raises:
@@ -152,7 +152,7 @@ def as_source(data: Any, modality: str) -> Source:
         if modality == "text" and all(isinstance(e, str) or _is_pair(e) for e in entries):
             return Source.of("text", entries)
         if all(isinstance(e, (str, Path)) for e in entries):
-            return from_files(entries, modality=modality)
+            return to_predict(entries, modality=modality)
         if modality == "image" and all(hasattr(e, "__array__") or isinstance(e, _PICTURES) for e in entries):
             return Source.of("image", entries)
         if modality == "audio" and all(hasattr(e, "__array__") or isinstance(e, _SOUNDS) for e in entries):

@@ -40,6 +40,16 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
     return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
 
 
+def parquet_table(path: str | Path) -> Table:
+    """Reads one Parquet file as a table.
+
+    Raises:
+        DataError: no such file, a damaged one, or pyarrow is absent.
+    """
+    file = Path(path).expanduser()
+    return _table(file, [file])
+
+
 def has_parquet(folder: Path) -> bool:
     """Whether a folder is of Parquet files."""
     return folder.is_dir() and any(True for _ in _found(folder))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flaxtl.card import Array, Audio, Image, Input, Text
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Changes
 from flaxtl.data.image import ImagePreprocess
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form, Forms
@@ -28,10 +28,10 @@ class Preprocess(Protocol):
     def lengths(self) -> tuple[int, ...]:
         """Lengths, ascending, that a batch of rows with a "mask" may be cut to; () where every row is full."""
 
-    def rows(self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None) -> Sequence[Any]:
+    def rows(self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None) -> Sequence[Any]:
         """Turns one example into one or more rows of fixed shape, on the host."""
 
-    def augmented(self, row: Any, rng: np.random.Generator, augment: Augment) -> Any:
+    def augmented(self, row: Any, rng: np.random.Generator, augment: Changes) -> Any:
         """Changes a row that was made without `augment`."""
 
     def device(self, inputs: Any) -> Any:
@@ -61,7 +61,7 @@ class ArrayPreprocess:
         return ()
 
     def rows(
-        self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
+        self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None
     ) -> list[np.ndarray]:
         """Returns one row of the card's shape."""
         try:
@@ -72,8 +72,8 @@ class ArrayPreprocess:
             raise DataError(f"An example has the shape {row.shape}; the network takes {tuple(self.spec.shape)}.")
         return [row]
 
-    def augmented(self, row: np.ndarray, rng: np.random.Generator, augment: Augment) -> np.ndarray:
-        """Returns the row as it is: `Augment` knows what to do to pictures, not to numbers."""
+    def augmented(self, row: np.ndarray, rng: np.random.Generator, augment: Changes) -> np.ndarray:
+        """Returns the row as it is: there are changes for pictures and sound, none for numbers."""
         return row
 
     def device(self, inputs: Any) -> Any:

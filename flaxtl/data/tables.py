@@ -16,6 +16,9 @@ from flaxtl.data.folder import BadFile
 from flaxtl.data.source import Source
 from flaxtl.errors import DataError, listed
 
+_CSV = (".csv", ".tsv")
+TABLES = (*_CSV, ".jsonl", ".ndjson")
+
 
 def from_csv(
     path: str | Path,
@@ -41,7 +44,35 @@ def from_csv(
     Raises:
         DataError: the table is missing, empty or not UTF-8, lacks a column, or names missing files.
     """
+    reading = Reading(input_column, label_column, group_by, task, on_bad_file)
+    return source_of(_csv_table(Path(path).expanduser()), reading)
+
+
+def from_jsonl(
+    path: str | Path,
+    *,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    group_by: str | None = None,
+    task: Task = "classification",
+    on_bad_file: BadFile = "error",
+) -> Source:
+    """Reads a file with one JSON object a line; as `from_csv` otherwise."""
+    reading = Reading(input_column, label_column, group_by, task, on_bad_file)
+    return source_of(_jsonl_table(Path(path).expanduser()), reading)
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a table by its ending: one of `TABLES`.
+
+    Raises:
+        DataError: it is missing, not UTF-8 or not well-formed.
+    """
     file = Path(path).expanduser()
+    return _csv_table(file) if file.suffix.lower() in _CSV else _jsonl_table(file)
+
+
+def _csv_table(file: Path) -> Table:
     # Lines end where RFC 4180 says, not at the other separators of Unicode, which may stand inside a field.
     lines = io.StringIO(_text(file), newline="")
     reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
@@ -56,20 +87,10 @@ def from_csv(
     twice = [name for name, count in collections.Counter(reader.fieldnames or ()).items() if count > 1]
     if twice:
         raise DataError(f"{file} has more than one column {listed(map(repr, twice))}; expected names that differ.")
-    return source_of(_table(file, rows), Reading(input_column, label_column, group_by, task, on_bad_file))
+    return _table(file, rows)
 
 
-def from_jsonl(
-    path: str | Path,
-    *,
-    input_column: str | None = None,
-    label_column: str | None = None,
-    group_by: str | None = None,
-    task: Task = "classification",
-    on_bad_file: BadFile = "error",
-) -> Source:
-    """Reads a file with one JSON object a line; as `from_csv` otherwise."""
-    file = Path(path).expanduser()
+def _jsonl_table(file: Path) -> Table:
     rows = []
     for number, line in enumerate(_text(file).split("\n"), 1):
         if not line.strip():
@@ -81,7 +102,7 @@ def from_jsonl(
         if not isinstance(row, dict):
             raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected an object.")
         rows.append(row)
-    return source_of(_table(file, rows), Reading(input_column, label_column, group_by, task, on_bad_file))
+    return _table(file, rows)
 
 
 def _table(file: Path, rows: Sequence[dict[str, Any]]) -> Table:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flaxtl.card import Text
-from flaxtl.data.augment import Augment
+from flaxtl.data.augment import Changes
 from flaxtl.data.image import UNREADABLE, ZipMember
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
@@ -24,6 +24,8 @@ from flaxtl.errors import CardError, DataError
 
 # So many characters nearly always hold a token; the tokenizer is spared the rest of a book.
 _CHARACTERS_A_TOKEN = 16
+# More special tokens than any tokenizer puts around a pair of texts.
+_SPECIAL = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,7 @@ class TextPreprocess:
         return length_buckets(self.spec.max_length)
 
     def rows(
-        self, raw: Any, rng: np.random.Generator | None = None, augment: Augment | None = None
+        self, raw: Any, rng: np.random.Generator | None = None, augment: Changes | None = None
     ) -> list[dict[str, np.ndarray]]:
         """Returns one row: tokens up to the card's length, filled up with its padding.
 
@@ -154,7 +156,7 @@ class TextPreprocess:
             DataError: it is no text, not two where the card says a pair, or no token is left of it.
             CardError: the tokenizer is missing or damaged.
         """
-        encoding = self._encoded(raw)
+        encoding, _ = self._encoded(raw)
         count = len(encoding.ids)
         if not count:
             raise DataError(f"No token is left of the text {str(raw)[:40]!r}. Leave it out.")
@@ -166,7 +168,22 @@ class TextPreprocess:
             row["types"][:count] = encoding.type_ids
         return [row]
 
-    def _encoded(self, raw: Any) -> Any:
+    def is_cut(self, raw: Any) -> bool:
+        """Whether a text has more tokens than the card keeps.
+
+        Raises:
+            DataError: as `rows`.
+            CardError: likewise.
+        """
+        parts = raw if isinstance(raw, (tuple, list)) else [raw]
+        least = self.spec.max_length - _SPECIAL
+        # A token is at least a byte of the text, so that most texts need not be cut into tokens to know.
+        if sum(len(read_text(part).encode("utf-8", "surrogatepass")) for part in parts) <= least:
+            return False
+        return self._encoded(raw)[1]
+
+    def _encoded(self, raw: Any) -> tuple[Any, bool]:
+        """Returns the encoding, and whether something of the text is not in it."""
         if self.file is None:
             raise CardError(
                 f"The model has no {self.spec.tokenizer} beside it, without which it cannot read text. Put the one "
@@ -179,16 +196,19 @@ class TextPreprocess:
         tokenizer = _tokenizer(self.file, self.spec.max_length, self.spec.pair)
         texts = [read_text(part) for part in raw] if two else [read_text(raw)]
         try:
-            return tokenizer.encode(*texts) if two else _encoded_beginning(tokenizer, texts[0], self.spec.max_length)
+            if not two:
+                return _encoded_beginning(tokenizer, texts[0], self.spec.max_length)
+            encoding = tokenizer.encode(*texts)
+            return encoding, bool(encoding.overflowing)
         except TypeError as error:  # a lone surrogate, which is no character, has no UTF-8
             raise DataError(
                 f"The text {ascii(texts[0])[:60]} holds half a character (a surrogate). Mend it."
             ) from error
 
     def augmented(
-        self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Augment
+        self, row: dict[str, np.ndarray], rng: np.random.Generator, augment: Changes
     ) -> dict[str, np.ndarray]:
-        """Returns the row as it is: `Augment` knows what to do to pictures, not to text."""
+        """Returns the row as it is: there are changes for pictures and sound, none for text."""
         return row
 
     def device(self, inputs: Any) -> Any:
@@ -196,11 +216,21 @@ class TextPreprocess:
         return inputs
 
 
-def _encoded_beginning(tokenizer: Any, text: str, length: int) -> Any:
+def _encoded_beginning(tokenizer: Any, text: str, length: int) -> tuple[Any, bool]:
     """Encodes a text, of a very long one only as much as fills the row: up to a space, it gives the same tokens."""
     end = text.rfind(" ", 0, _CHARACTERS_A_TOKEN * length)
     if len(text) > _CHARACTERS_A_TOKEN * length and end > 0:
         encoding = tokenizer.encode(text[:end])
         if len(encoding.ids) == length:
-            return encoding
-    return tokenizer.encode(text)
+            return encoding, bool(encoding.overflowing) or not text[end:].isspace()
+    encoding = tokenizer.encode(text)
+    return encoding, bool(encoding.overflowing)
+
+
+def cut_texts(raw: Iterable[Any], preprocess: TextPreprocess) -> list[str]:
+    """Says how many of some texts are longer than the card keeps; nothing where none is."""
+    found = [preprocess.is_cut(text) for text in raw]
+    if not any(found):
+        return []
+    kind = "pairs of texts" if preprocess.spec.pair else "texts"
+    return [f"{sum(found):,} of {len(found):,} {kind} are longer than {preprocess.spec.max_length} tokens and are cut."]

@@ -18,6 +18,7 @@ from flax import nnx
 from flaxtl import paths
 from flaxtl.errors import ConfigError, listed
 from flaxtl.nets.mode import EVAL, Mode, Variables, apply_linen
+from flaxtl.nets.mode_nnx import called_as, governed
 
 SEGMENTS = ("backbone", "head")
 _TRAIN_WORDS = ("train", "training", "is_training")
@@ -238,15 +239,7 @@ class NnxModule:
             return x, state
         if start == 1:
             return dense(paths.subtree(variables[paths.PARAMS], self.head), x, self.head), state
-        module = self._merged(variables)
-        if mode.rng is not None:
-            module.train()
-            nnx.reseed(module, default=mode.rng, dropout=mode.rng)
-        else:
-            module.eval()
-        for keys, part in nnx.iter_modules(module):
-            if isinstance(part, nnx.BatchNorm):
-                part.use_running_average = paths.join(map(str, keys)) not in mode.live
+        module = governed(self._merged(variables), mode)
         seen = self._watch(module)
         y = module(x)
         _check_border(type(self.module).__name__, self.head, seen, y)
@@ -266,13 +259,12 @@ class NnxModule:
             raise ConfigError(f"{type(module).__name__} has no attribute {self.head!r} to be its head.")
         seen: list[Any] = []
 
-        class Watched(type(head)):  # type: ignore[misc]
-            def __call__(self, features: Any) -> Any:
-                y = super().__call__(features)
-                seen.append((features, y))
-                return y
+        def watched(call: Callable[..., Any], features: Any) -> Any:
+            y = call(features)
+            seen.append((features, y))
+            return y
 
-        head.__class__ = Watched
+        called_as(head, watched)
         return seen
 
     def abstract(self, x: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -91,7 +91,8 @@ def _interceptor(mode: Mode, watch: Callable[..., Any] | None) -> Callable[..., 
         if isinstance(module, nn.Dropout):
             path = paths.join(module.path)
             calls[path] = calls.get(path, 0) + 1
-            return _dropout(module, args[0] if args else kwargs["inputs"], mode, f"{path}#{calls[path]}")
+            x = args[0] if args else kwargs["inputs"]
+            return dropped(x, module.rate, module.broadcast_dims, mode, f"{path}#{calls[path]}")
         if watch is not None:
             return watch(next_function, args, kwargs, context)
         return next_function(*args, **kwargs)
@@ -101,12 +102,7 @@ def _interceptor(mode: Mode, watch: Callable[..., Any] | None) -> Callable[..., 
 
 def _batch_norm(module: nn.BatchNorm, x: Array, mode: Mode) -> Array:
     live = paths.join(module.path) in mode.live
-    mask = None
-    if live and mode.weight is not None:
-        real = mode.weight > 0
-        # Statistics of no rows would be NaN, and so would the gradients of rows that do not count.
-        real = real | ~jnp.any(real) if mode.axis_name is None else real
-        mask = real.reshape((-1,) + (1,) * (x.ndim - 1))
+    mask = counted(x, mode) if live else None
     # A copy on the same scope shares the variables but can be told anew which statistics to use.
     twin = module.clone(parent=module.scope, use_running_average=None, axis_name=None)
     if live and mode.axis_name is not None:
@@ -114,26 +110,55 @@ def _batch_norm(module: nn.BatchNorm, x: Array, mode: Mode) -> Array:
     return twin(x, use_running_average=not live, mask=mask)
 
 
-def _with_spread_statistics(module: nn.BatchNorm, x: Array, mask: Array | None, axis_name: str) -> Array:
-    """Applies BatchNorm with the statistics of all devices' rows.
+def counted(x: Array, mode: Mode) -> Array | None:
+    """Returns which rows count for batch statistics, bool [batch, 1, …]; None where all do."""
+    if mode.weight is None:
+        return None
+    real = mode.weight > 0
+    # Statistics of no rows would be NaN, and so would the gradients of rows that do not count.
+    real = real | ~jnp.any(real) if mode.axis_name is None else real
+    return real.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def batch_statistics(
+    x: Array, axis: int | Sequence[int], mask: Array | None, axis_name: str | None, *, fast: bool
+) -> tuple[Array, Array]:
+    """Returns mean and variance of the rows that count, of all devices' where they are spread along a mapped axis.
 
     Flax's own `axis_name` takes the mean of the devices' means, which is another one where a device has padding.
+
+    Args:
+        x: what is normalised.
+        axis: of the features.
+        mask: which rows count; None for all.
+        axis_name: the mapped axis, if there is one.
+        fast: whether the variance is E[x²] - E[x]², as `use_fast_variance` of Flax.
+
+    Example:
+        >>> x = jnp.array([[1.0], [3.0], [9.0]])
+        >>> mean, var = batch_statistics(x, -1, jnp.array([[True], [True], [False]]), None, fast=False)
+        >>> mean.tolist(), var.tolist()
+        ([2.0], [1.0])
     """
-    axes = (module.axis,) if isinstance(module.axis, int) else module.axis
-    kept = {axis % x.ndim for axis in axes}
-    reduced = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    kept = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    reduced = tuple(a for a in range(x.ndim) if a not in kept)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     shown = jnp.broadcast_to(jnp.ones((), bool) if mask is None else mask, x.shape)
 
     def total(values: Array) -> Array:
-        return jax.lax.psum(jnp.sum(values, reduced, where=shown), axis_name)
+        own = jnp.sum(values, reduced, where=shown)
+        return own if axis_name is None else jax.lax.psum(own, axis_name)
 
     count = jnp.maximum(total(jnp.ones_like(wide)), 1.0)
     mean = total(wide) / count
-    if module.use_fast_variance:
-        var = jnp.maximum(0.0, total(jnp.square(wide)) / count - jnp.square(mean))
-    else:
-        var = total(jnp.square(wide - jnp.expand_dims(mean, reduced))) / count
+    if fast:
+        return mean, jnp.maximum(0.0, total(jnp.square(wide)) / count - jnp.square(mean))
+    return mean, total(jnp.square(wide - jnp.expand_dims(mean, reduced))) / count
+
+
+def _with_spread_statistics(module: nn.BatchNorm, x: Array, mask: Array | None, axis_name: str) -> Array:
+    """Applies BatchNorm with the statistics of all devices' rows."""
+    mean, var = batch_statistics(x, module.axis, mask, axis_name, fast=module.use_fast_variance)
     scope, batch = module.scope, {"mean": mean, "var": var}
     assert scope is not None
     stored = {name: scope.get_variable("batch_stats", name) for name in batch}
@@ -145,15 +170,29 @@ def _with_spread_statistics(module: nn.BatchNorm, x: Array, mask: Array | None, 
     return y
 
 
-def _dropout(module: nn.Dropout, x: Array, mode: Mode, place: str) -> Array:
-    """Inverted dropout (Srivastava et al. 2014) whose mask depends on the example, not on its row."""
-    if mode.rng is None or module.rate == 0.0:
+def dropped(x: Array, rate: float, broadcast: Sequence[int], mode: Mode, place: str) -> Array:
+    """Inverted dropout (Srivastava et al. 2014) whose mask depends on the example, not on its row.
+
+    Args:
+        x: float [batch, …].
+        rate: the share that is set to zero.
+        broadcast: axes along which the mask is the same.
+        mode: with the key and the examples' numbers.
+        place: a name of the layer and of which of its calls this is.
+
+    Example:
+        >>> x, mode = jnp.ones((2, 3)), Mode(rng=jax.random.key(0), example_index=jnp.array([5, 7]))
+        >>> turned = dataclasses.replace(mode, example_index=jnp.array([7, 5]))
+        >>> bool((dropped(x, 0.5, (), mode, 'a')[::-1] == dropped(x, 0.5, (), turned, 'a')).all())
+        True
+    """
+    if mode.rng is None or rate == 0.0:
         return x
-    if module.rate == 1.0:
+    if rate == 1.0:
         return jnp.zeros_like(x)
     key = jax.random.fold_in(mode.rng, zlib.crc32(place.encode()) & 0x7FFFFFFF)
     index = mode.example_index if mode.example_index is not None else jnp.arange(x.shape[0])
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    shape = tuple(1 if axis in module.broadcast_dims else size for axis, size in enumerate(x.shape))[1:]
-    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - module.rate, shape))(keys)
-    return jnp.where(keep, x / (1.0 - module.rate), 0.0).astype(x.dtype)
+    shape = tuple(1 if axis in broadcast else size for axis, size in enumerate(x.shape))[1:]
+    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - rate, shape))(keys)
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)

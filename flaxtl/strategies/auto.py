@@ -15,7 +15,7 @@ import numpy as np
 
 from flaxtl import data, metrics
 from flaxtl.card import Conformal
-from flaxtl.config import FinetuneConfig
+from flaxtl.config import FinetuneConfig, StrategyName
 from flaxtl.model import Model
 from flaxtl.probe.attach import features_of
 from flaxtl.probe.curve import LearningCurve, learning_curve
@@ -64,7 +64,9 @@ class Decision:
         """Returns the trained model with the temperature and the sets that out-of-fold predictions ask for."""
         if self.temperature is None:
             return model
-        card = model.card.with_head(temperature=self.temperature, conformal=self.conformal)
+        # What a solved head said in the trials was divided by its own temperature before.
+        own = model.card.head.temperature if self.phases[-1].kind == "solve" else 1.0
+        card = model.card.with_head(temperature=own * self.temperature, conformal=self.conformal)
         return dataclasses.replace(model, card=card)
 
 
@@ -126,13 +128,14 @@ def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> 
         return trials
     reason = _nothing_more(judge, trials[0])
     costs = segment_costs(judge.model) if not reason else (1.0,)
-    for name, phases in _dearer(judge, config, costs) if not reason else [("cut", ()), ("lpft", ())]:
+    names = _names(judge.work)
+    for name, phases in _dearer(judge, config, costs) if not reason else [(name, ()) for name in names]:
         why = reason or _too_dear(judge, trials, phases, costs)
         if why:
             empty = np.full_like(trials[0].logits, np.nan)
             trials.append(Trial(name, (), 1.0, empty, 1.0, 0.0, None, why))
         else:
-            trials += judge.trained(name, phases)
+            trials += judge.trained(name, phases) if phases[-1].kind == "train" else [judge.tuned(name, phases)]
     return trials
 
 
@@ -163,14 +166,22 @@ def _folds(source: data.Source, seed: int) -> list[tuple[np.ndarray, np.ndarray]
     return data.folds(source.targets, 4 if len(source) < 40 else 3, 1, seed, source.groups)
 
 
+def _names(work: Work) -> tuple[StrategyName, ...]:
+    """Returns what is tried beyond the head, from the cheapest to the dearest."""
+    whole = work.engine.microbatch is None  # batches are compared as a whole
+    return ("cut", "contrastive", "lpft") if work.train.modality == "text" and whole else ("cut", "lpft")
+
+
 def _dearer(judge: Judge, config: FinetuneConfig, costs: Sequence[float]) -> list[tuple[str, tuple[Phase, ...]]]:
-    """Returns the strategies that go on from the solved head, with the settings that small data asks for."""
+    """Returns the strategies beyond the head, with the settings that small data asks for."""
     examples = len(judge.work.train)
     training = config.training
     if training.epochs is None:
         training = dataclasses.replace(training, epochs=float(np.clip(_SEEN / examples, 4, 80)))
-    shared = dataclasses.replace(config, training=training, cut=border_by_cost(judge.model, CUT_SHARE, costs))
-    return [(name, phases_of(dataclasses.replace(shared, strategy=name))) for name in ("cut", "lpft")]
+    shared = dataclasses.replace(config, cut=border_by_cost(judge.model, CUT_SHARE, costs))
+    trained = dataclasses.replace(shared, training=training)
+    settings = {name: shared if name == "contrastive" else trained for name in _names(judge.work)}
+    return [(name, phases_of(dataclasses.replace(of, strategy=name))) for name, of in settings.items()]
 
 
 def _nothing_more(judge: Judge, head: Trial) -> str:

@@ -25,9 +25,13 @@ def cadence(phase: Phase, examples: int) -> Cadence:
         160
     """
     t = phase.training
-    epochs = t.epochs if t.epochs is not None else epochs_for(examples)
+    rows = min(t.batch_size, examples)
+    if phase.contrast is not None and t.epochs is None:
+        batches = phase.contrast.contrast_examples / rows
+    else:
+        batches = (t.epochs if t.epochs is not None else epochs_for(examples)) * math.ceil(examples / rows)
     # Rounded first, since shares such as a third of three epochs must not give a step more.
-    steps = max(1, math.ceil(round(phase.share * epochs * math.ceil(examples / min(t.batch_size, examples)), 6)))
+    steps = max(1, math.ceil(round(phase.share * batches, 6)))
     return Cadence(steps, t.save_every or max(1, steps // 10), t.patience)
 
 
@@ -87,13 +91,16 @@ class Chain:
 
 
 def trained_patterns(phase: Phase, model: Model) -> tuple[str, ...]:
-    """Returns the patterns of the parameters that a phase trains on a model; the head is always among them."""
+    """Returns the patterns of the parameters that a phase trains on a model; the head's are always among them."""
     adapters = () if phase.lora is None else ("lora/**",)
     return (*phase.trainable, *adapters, f"{model.card.head.path}/**")
 
 
 def trained_labels(phase: Phase, model: Model) -> Any:
-    """Labels a model's parameters as `optim.build` takes them; all below the phase's first segment is frozen."""
+    """Labels a model's parameters as `optim.build` takes them; all below the phase's first segment is frozen.
+
+    Where features are contrasted, so is the head, which has no part in it.
+    """
     return _labels(phase, model, None)
 
 
@@ -105,9 +112,11 @@ def _labels(phase: Phase, model: Model, since: dict[paths.Leaf, int] | None) -> 
         depth=None if phase.optimizer.layer_decay == 1.0 else _depths(model).__getitem__,
         since=None if since is None else since.__getitem__,
     )
-    start = segment_named(model.network, phase.start)
+    network = model.network
+    start = segment_named(network, phase.start)
+    stop = len(network.segments) if phase.contrast is None else network.border
     return paths.map_with_leaf(
-        lambda leaf, label: label if model.network.segment_of(leaf.path) >= start else freeze.FROZEN, labels
+        lambda leaf, label: label if start <= network.segment_of(leaf.path) < stop else freeze.FROZEN, labels
     )
 
 

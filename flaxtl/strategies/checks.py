@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
+from flaxtl import freeze
 from flaxtl.config import Optimizer, Training
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
@@ -98,11 +100,33 @@ def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
 
     Raises:
         PathError: a pattern matches nothing.
+        ConfigError: features are to be trained where there are none.
         DataError: the first example cannot be prepared for the network.
     """
     for phase in phases:
         if phase.kind == "train":
             start = segment_named(model.network, phase.start)
             whole = model if phase.lora is None else with_adapters(model, phase.lora, start=start)
-            trained_labels(phase, whole)
+            labels = jax.tree.leaves(trained_labels(phase, whole))
+            if phase.contrast is not None and set(labels) == {freeze.FROZEN}:
+                raise ConfigError(
+                    f"From {model.network.segments[start]!r} on the network has no parameters but its head's, so there "
+                    "are no features to train. Name an earlier part with --contrast-from."
+                )
     model.pipeline.preprocess.rows(source.raw[0])
+
+
+def without_pairs(phases: tuple[Phase, ...], source: Source) -> tuple[tuple[Phase, ...], list[str]]:
+    """Leaves out the phases that draw examples of one class together where no class has two, and says so.
+
+    Args:
+        phases: of a strategy.
+        source: training data.
+
+    Returns:
+        The phases that are left, and notes for the user.
+    """
+    left = tuple(phase for phase in phases if phase.contrast is None)
+    if left == phases or np.bincount(source.targets).max() > 1:
+        return phases, []
+    return left, ["Every class has one example, so there are none to draw together: the head alone is solved."]

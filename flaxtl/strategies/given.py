@@ -12,6 +12,7 @@ from flaxtl import data
 from flaxtl.card import Card, Text
 from flaxtl.data import Source, Splits
 from flaxtl.data.duplicates import same_content
+from flaxtl.data.text import TextPreprocess, cut_texts
 from flaxtl.data.traits import adaptations
 from flaxtl.errors import DataError, listed
 from flaxtl.model import Model
@@ -103,11 +104,11 @@ def fitted(model: Model, source: Source) -> Model:
     return dataclasses.replace(model, card=card, notes=(*model.notes, "an example is a pair of texts"))
 
 
-def known_of(card: Card, parts: Mapping[str, Source | None]) -> list[str]:
+def known_of(model: Model, parts: Mapping[str, Source | None]) -> list[str]:
     """Says what the user should know of the data: files left out, examples adapted, examples on both sides.
 
     Args:
-        card: of the model that takes them.
+        model: that takes them.
         parts: "train" and others by name.
     """
     there = {name: part for name, part in parts.items() if part is not None}
@@ -117,7 +118,10 @@ def known_of(card: Card, parts: Mapping[str, Source | None]) -> list[str]:
             whose = "" if name == "train" else f" of the {name} data"
             names = listed(path for path, _ in part.skipped)
             notes.append(f"{len(part.skipped)} unreadable files{whose} were skipped: {names}.")
-    notes += adaptations(list(there.values()), card.input)
+    notes += adaptations(list(there.values()), model.card.input)
+    preprocess = model.pipeline.preprocess
+    if isinstance(preprocess, TextPreprocess):
+        notes += cut_texts([raw for part in there.values() for raw in part.raw], preprocess)
     for name, part in there.items():
         if name != "train" and "train" in there:
             notes += _on_both_sides(there["train"], part, name)

@@ -22,7 +22,7 @@ from flaxtl.model import Model
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible
+from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible, without_pairs
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.given import fitted, held_out, known_of, measured, opened, with_validation
 from flaxtl.strategies.measuring import leave, measure
@@ -81,6 +81,8 @@ def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = 
     detailed, notes = settled(config, base.card, train.labels, len(train))
     phases = phases_of(detailed)
     require_meaningful(phases, classification=train.task == "classification", validated=validation is not None)
+    phases, more = without_pairs(phases, train)
+    notes += more
     provenance = {"finetuned": {"strategy": config.strategy, "examples": len(train), "seed": config.run.seed}}
     work = Work(train, validation, notes=notes)
     decide = functools.partial(search, config=detailed) if config.strategy == "auto" else None
@@ -173,7 +175,7 @@ def run_evaluate(
     require_positive(batch_size=config.batch_size)
     model = load(config.model)
     source = measured(config.data, model.card, config.data_options)
-    for sentence in known_of(model.card, {"test": source}):
+    for sentence in known_of(model, {"test": source}):
         tell(sentence)
     return evaluate(model, source, batch_size=config.batch_size)
 
@@ -195,8 +197,9 @@ def _run(
     work.seed, work.run = config.run.seed, run
     work.store = store_at(config.run.cache, config.run.cache_gigabytes * 1e9)
     work.engine = Engine.of(config.run.parallel, microbatch=config.run.microbatch)
+    work.memory_gigabytes = config.run.memory_gigabytes
     work.shown = shown and processes.first()
-    work.notes += known_of(model.card, {"train": work.train, "validation": work.validation, "test": test})
+    work.notes += known_of(model, {"train": work.train, "validation": work.validation, "test": test})
     work.notes += _parts(config, work.engine)
     scale = OutputScale.of(work.train)
     work.train, work.validation = scale.applied(work.train), scale.applied(work.validation)

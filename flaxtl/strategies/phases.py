@@ -10,10 +10,13 @@ from flaxtl.config import FinetuneConfig, PretrainConfig
 from flaxtl.data import Augment
 from flaxtl.errors import ConfigError, did_you_mean
 from flaxtl.strategies.augmenting import on_host
-from flaxtl.training_settings import FRESH_RATE, Augmentation, Lora, Optimizer, Training
+from flaxtl.training_settings import FRESH_RATE, Augmentation, Contrast, Lora, Optimizer, SoundAugmentation, Training
 
-# Of one picture, where an augmentation is asked for: more cost more passes below the border and bring little.
+# Of one example, where an augmentation is asked for: more cost more passes below the border and bring little.
 _VIEWS = 4
+_CONTRAST_RATE = 0.2
+# So many examples of a class come together in a batch that is contrasted.
+_TOGETHER = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Phase:
     Attributes:
         kind: "solve" computes features once and solves the head; "train" takes gradient steps; "average" puts the
             parameters together that the soup's training phases before it came to.
-        trainable: patterns of the parameters that a "train" phase trains; the head always is.
+        trainable: patterns of the parameters that a "train" phase trains; the head always is, with a contrast never.
         init: "keep" starts from the parameters as they come, "fresh" draws every one anew, "again" starts from where
             the soup's first training phase did.
         start: the segment that training begins at, by name or as a share of the depth; all below is frozen, computed
@@ -32,7 +35,10 @@ class Phase:
         training: how long, how large the batches, which statistics, what is best.
         optimizer: what updates the parameters.
         augment: random changes to the training pictures.
+        sound: random changes to the training sound.
         lora: adapters that are trained in place of what `trainable` names, and merged into it in the end.
+        contrast: trains features to tell the classes apart, in batches of all classes alike; None trains what the head
+            makes of them.
         carry: goes on with the optimizer state and the schedule of the training phase before it.
         share: which part of the steps that `training` asks for are this phase's.
         draw: a phase of another number draws its order, augmentation and dropout anew.
@@ -47,16 +53,23 @@ class Phase:
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
     augment: Augmentation = Augmentation()
+    sound: SoundAugmentation = SoundAugmentation()
     lora: Lora | None = None
+    contrast: Contrast | None = None
     carry: bool = False
     share: float = 1.0
     draw: int = 0
     member: int = 0
 
+    @property
+    def together(self) -> int:
+        """How many examples of a class come together in a batch; 0 leaves it to chance."""
+        return 0 if self.contrast is None else _TOGETHER
+
 
 def head(config: FinetuneConfig) -> tuple[Phase, ...]:
     """Option 1: the head is solved on frozen features; nothing else changes."""
-    return (Phase("solve", views=config.views, training=config.training, augment=config.augment),)
+    return (Phase("solve", views=config.views, training=config.training, augment=config.augment, sound=config.sound),)
 
 
 def full(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -74,7 +87,14 @@ def _everything(config: FinetuneConfig, rate: float, head_rate: float) -> Phase:
         chosen = dataclasses.replace(chosen, learning_rate=rate * FRESH_RATE[chosen.optimizer])
     if chosen.head_rate is None:
         chosen = dataclasses.replace(chosen, head_rate=head_rate)
-    return Phase("train", config.trainable, training=config.training, optimizer=chosen, augment=config.augment)
+    return Phase(
+        "train",
+        config.trainable,
+        training=config.training,
+        optimizer=chosen,
+        augment=config.augment,
+        sound=config.sound,
+    )
 
 
 def lpft(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -89,7 +109,7 @@ def cut(config: FinetuneConfig) -> tuple[Phase, ...]:
 
 
 def _views(config: FinetuneConfig) -> int:
-    return config.views or (_VIEWS if on_host(config.augment) != Augment() else 0)
+    return config.views or (_VIEWS if on_host(config.augment, config.sound) != Augment() else 0)
 
 
 def gradual(config: FinetuneConfig) -> tuple[Phase, ...]:
@@ -118,6 +138,23 @@ def lora(config: FinetuneConfig) -> tuple[Phase, ...]:
     return (*head(config), *soup(dataclasses.replace(whole, trainable=(), lora=config.lora)))
 
 
+def contrastive(config: FinetuneConfig) -> tuple[Phase, ...]:
+    """Features are trained to be alike within a class and unlike between classes, then the head is solved on them.
+
+    SetFit (Tunstall et al. 2022) does so to few texts, by pairs. Here all examples of a batch are compared (supervised
+    contrast; Khosla et al. 2020), and below `contrast_from` the network is left as it is.
+    """
+    contrast, above = config.contrast, _everything(config, rate=_CONTRAST_RATE, head_rate=1.0)
+    # The batches are balanced already, and nothing is smoothed where no class is predicted.
+    training = dataclasses.replace(
+        config.training, batch_size=contrast.contrast_batch, class_weight="none", label_smoothing=0.0
+    )
+    body = dataclasses.replace(
+        above, training=training, start=contrast.contrast_from, views=_views(config), contrast=contrast
+    )
+    return (body, *head(config))
+
+
 def auto(config: FinetuneConfig) -> tuple[Phase, ...]:
     """What is certain before the data is looked at: the head is solved. `auto.search` decides about the rest."""
     return head(config)
@@ -126,7 +163,8 @@ def auto(config: FinetuneConfig) -> tuple[Phase, ...]:
 def scratch(config: FinetuneConfig) -> tuple[Phase, ...]:
     """The control: the same network from fresh parameters, with batch statistics, since stored ones would be empty."""
     training = dataclasses.replace(config.training, statistics="batch")
-    return (Phase("train", init="fresh", training=training, optimizer=config.optimizer, augment=config.augment),)
+    alone = Phase("train", init="fresh", training=training, optimizer=config.optimizer)
+    return (dataclasses.replace(alone, augment=config.augment, sound=config.sound),)
 
 
 STRATEGIES: dict[str, Callable[[FinetuneConfig], tuple[Phase, ...]]] = {
@@ -136,6 +174,7 @@ STRATEGIES: dict[str, Callable[[FinetuneConfig], tuple[Phase, ...]]] = {
     "lpft": lpft,
     "gradual": gradual,
     "lora": lora,
+    "contrastive": contrastive,
     "full": full,
     "scratch": scratch,
 }

@@ -21,7 +21,7 @@ from flaxtl.strategies.chains import trained_labels
 from flaxtl.strategies.checks import require_labelled, require_positive, require_sensible
 from flaxtl.strategies.given import fitted, opened
 from flaxtl.strategies.phases import phases_of
-from flaxtl.train import init_state, make_step, model_loss, optim
+from flaxtl.train import init_state, make_step, mixing, model_loss, optim
 from flaxtl.training_settings import Optimizer, Training
 
 # What is recorded is averaged over about as many steps; when it is so many times its least, the test ends (fastai's).
@@ -122,7 +122,7 @@ def lr_find(model: Model | str, data: Any, config: LrFindConfig | None = None) -
     require_labelled(source, least=2)
     base = model if isinstance(model, Model) else load(model)
     base.card.require_modality(source.modality)
-    augment, _ = augmenting.resolved(config.augment, base.card, source.labels)
+    augment, _ = augmenting.resolved(config.augment, base.card, source.labels, config.sound)
     start = fitted(base, source).with_head(source.labels, task=source.task, seed=config.seed)
     if config.strategy == "lpft":
         start = solve_and_attach(start, source, seed=config.seed)[0].with_temperature_in_head()
@@ -138,7 +138,9 @@ def _as_finetuning(config: LrFindConfig) -> FinetuneConfig:
         head_rate=config.head_rate,
         layer_decay=config.layer_decay,
     )
-    return FinetuneConfig(strategy=config.strategy, training=training, optimizer=optimizer, augment=config.augment)
+    return FinetuneConfig(
+        strategy=config.strategy, training=training, optimizer=optimizer, augment=config.augment, sound=config.sound
+    )
 
 
 def _tested(model: Model, source: Source, config: LrFindConfig, settings: FinetuneConfig) -> RateFinding:
@@ -148,16 +150,10 @@ def _tested(model: Model, source: Source, config: LrFindConfig, settings: Finetu
     tx = optim.with_schedule(phase.optimizer, labels, lambda count: config.lowest * factor**count)
     stats = {name: tree for name, tree in model.variables.items() if name != "params"}
     state = init_state(model.params, tx, labels, stats=stats, seed=config.seed)
-    loss_fn = model_loss(
-        model.pipeline,
-        task=model.card.head.task,
-        mixup=augment.mixup,
-        cutmix=augment.cutmix,
-        outputs=len(source.labels),
-    )
-    step = make_step(loss_fn, tx)
+    mixed = mixing.mixer(mixup=augment.mixup, cutmix=augment.cutmix, outputs=len(source.labels))
+    step = make_step(model_loss(model.pipeline, task=model.card.head.task), tx, change=mixed)
     rows = min(config.batch_size, len(source))
-    changed = augmenting.on_host(augment)
+    changed = augmenting.on_host(augment, settings.sound)
     loader = Loader(source, model.pipeline.preprocess, rows, seed=config.seed, augment=changed)
     losses: list[float] = []
     for batch in loader.iterate(0, config.steps):

@@ -12,6 +12,7 @@ from flaxtl.strategies import augmenting, hyperrule
 from flaxtl.strategies.averaging import NEEDS_VALIDATION
 from flaxtl.strategies.checks import require_positive
 from flaxtl.strategies.phases import Phase
+from flaxtl.train.contrast import WHOLE_BATCHES
 from flaxtl.training_settings import Training
 
 
@@ -31,9 +32,10 @@ def settled(
     """
     require_positive(stages=config.stages, lora_rank=config.lora.lora_rank)
     notes: list[str] = []
+    _require_possible_contrast(config)
     if config.schedule_rule == "bit":
         config, notes = hyperrule.applied(config, examples)
-    augment, more = augmenting.resolved(config.augment, card, labels)
+    augment, more = augmenting.resolved(config.augment, card, labels, config.sound)
     return dataclasses.replace(config, augment=augment), [*notes, *more]
 
 
@@ -50,6 +52,16 @@ def require_meaningful(phases: Sequence[Phase], *, classification: bool, validat
     """
     training, optimizer, augment = phases[-1].training, phases[-1].optimizer, phases[-1].augment
     trains = [phase for phase in phases if phase.kind == "train"]
+    contrasted = any(phase.contrast is not None for phase in phases)
+    if contrasted and not classification:
+        raise ConfigError(
+            "The strategy contrastive draws examples of one class together, and here an example has several labels or "
+            "numbers. Use --strategy head, lpft or full."
+        )
+    if contrasted and (training.wise is not None or training.soup > 1 or augment.mixup or augment.cutmix):
+        raise ConfigError(
+            "--wise, --soup, --mixup and --cutmix need a head to train; contrastive trains features alone."
+        )
     fresh = any(phase.init == "fresh" for phase in phases)
     if not trains and (training.wise is not None or training.soup > 1):
         raise ConfigError("--wise and --soup average what training comes to; the strategy head trains nothing.")
@@ -71,3 +83,17 @@ def require_meaningful(phases: Sequence[Phase], *, classification: bool, validat
         raise ConfigError("--head and --feature-noise say how a head is solved, and this strategy solves none.")
     if not classification and (training.class_weight != "none" or training.head != "logistic"):
         raise ConfigError("--class-weight and --head are for one class an example.")
+
+
+def _require_possible_contrast(config: FinetuneConfig) -> None:
+    """Refuses settings of the contrast that have the right type and an impossible value, or that it cannot heed."""
+    contrast = config.contrast
+    require_positive(contrast_examples=contrast.contrast_examples)
+    if not 0.0 < contrast.contrast_temperature < float("inf"):
+        raise ConfigError(f"--contrast-temperature is {contrast.contrast_temperature}; expected a number above 0.")
+    if contrast.contrast_batch < 4:
+        raise ConfigError(
+            f"--contrast-batch is {contrast.contrast_batch}; expected at least 4, two examples of each of two classes."
+        )
+    if config.strategy == "contrastive" and config.run.microbatch is not None:
+        raise ConfigError(WHOLE_BATCHES)

@@ -10,7 +10,8 @@ from flaxtl import freeze
 from flaxtl.model import Model
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.phases import Phase
-from flaxtl.train import make_step, model_loss
+from flaxtl.train import make_step, mixing, model_loss
+from flaxtl.train.contrast import contrast_loss
 from flaxtl.train.step import Step
 
 
@@ -27,14 +28,16 @@ def step_of(phase: Phase, model: Model, labels: Any, tx: optax.GradientTransform
     live: frozenset[str] = frozenset()
     if training.statistics == "batch":
         live = freeze.live_statistics(labels, model.variables.get("batch_stats", {}))
+    if phase.contrast is not None:
+        loss = contrast_loss(model.pipeline, temperature=phase.contrast.contrast_temperature, live=live, start=start)
+        return make_step(loss, tx, ema_decay=training.ema, jit=False)
     loss = model_loss(
         model.pipeline,
         task=model.card.head.task,
         live=live,
         smoothing=training.label_smoothing,
         start=start,
-        mixup=0.0 if start else phase.augment.mixup,
-        cutmix=0.0 if start else phase.augment.cutmix,
-        outputs=len(model.card.labels),
     )
-    return make_step(loss, tx, ema_decay=training.ema, jit=False)
+    augment = phase.augment
+    mixed = mixing.mixer(mixup=augment.mixup, cutmix=augment.cutmix, outputs=len(model.card.labels))
+    return make_step(loss, tx, change=None if start else mixed, ema_decay=training.ema, jit=False)

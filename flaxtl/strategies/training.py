@@ -26,8 +26,12 @@ from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.stepping import step_of
 from flaxtl.strategies.work import Work
 from flaxtl.train import TrainState, init_state, optim, preemption
+from flaxtl.train.fitting import Fitted, fitted
+from flaxtl.train.hardware import peak_of
 from flaxtl.train.loop import Standing, run_steps
+from flaxtl.train.meter import Meter
 from flaxtl.train.progress import progress_bar
+from flaxtl.train.step import Step
 from flaxtl.train.store import MemoryCheckpoints
 
 # Seeds of runs lie close together, so those of a run's own further draws lie far off.
@@ -57,6 +61,7 @@ class TrainPhase:
         self.start = 0
         self.validation: Entry | None = None
         self.opt_state: Any = None
+        self.microbatch = work.engine.microbatch
 
     def run(self, model: Model, *, resume: bool, opt_state: Any = None) -> Model:
         """Trains the model; goes on from the last kept state if asked to.
@@ -84,19 +89,11 @@ class TrainPhase:
             state, standing = self._restore(state, labels)
         else:
             self._save(model, state, standing, None)
-        if work.validation is not None:
+        if work.validation is not None and self.phase.contrast is None:  # without a head there is nothing to judge
             self.validation = work.enter(model, work.validation, self.start)
-        step = work.step(
-            (
-                self.phase,
-                model.pipeline,
-                tuple(paths.leaves(labels)),
-                self.chain.steps(examples),
-                self.chain.done(examples),
-            ),
-            lambda: step_of(self.phase, model, labels, tx),
-        )
-        state = self._train(model, state, step, standing)
+        schedule = (self.chain.steps(examples), self.chain.done(examples))
+        key = (self.phase, model.pipeline, tuple(paths.leaves(labels)), schedule)
+        state = self._train(model, state, standing, key, lambda: step_of(self.phase, model, labels, tx))
         return self._finish(model, state, labels, standing)
 
     def _started(self, model: Model) -> Model:
@@ -117,7 +114,10 @@ class TrainPhase:
         variables = fresh.network.init(self.work.seed, _zeros(fresh))
         return fresh.with_variables(variables, "every parameter drawn anew")
 
-    def _train(self, model: Model, state: TrainState, step: Any, standing: Standing) -> TrainState:
+    def _train(
+        self, model: Model, state: TrainState, standing: Standing, key: tuple[Any, ...], make: Callable[[], Step]
+    ) -> TrainState:
+        """Takes the phase's steps with the step that `make` makes, shared by what has the same key."""
         work, training, cadence = self.work, self.phase.training, self.cadence
         stopped = training.patience is not None and standing.stale >= training.patience
         if standing.step >= cadence.steps or stopped:
@@ -130,16 +130,19 @@ class TrainPhase:
             entry.preprocess,
             rows,
             seed=self.seed,
-            augment=None if self.start else on_host(self.phase.augment),
-            rows=engine.padded(rows),
+            augment=None if self.start else on_host(self.phase.augment, self.phase.sound),
             share=engine.share,
+            together=self.phase.together,
         )
+        state = engine.place_state(state)
+        step = self._fitted(state, loader.largest(), key, make)
+        self.microbatch, loader.rows = step.engine.microbatch, step.engine.padded(rows)
         batches = work.clock.while_time(loader.iterate(standing.step, cadence.steps - standing.step))
         name = f"phase {self.number}: training"
         with progress_bar(name, cadence.steps, first=standing.step, shown=work.shown) as report:
             state = run_steps(
-                engine.place_state(state),
-                step,
+                state,
+                step.step,
                 batches,
                 cadence,
                 standing,
@@ -147,10 +150,22 @@ class TrainPhase:
                 save=lambda state, standing, figure: self._save(model, engine.whole(state), standing, figure),
                 log=lambda entry: work.log(phase=self.number, kind="train", **entry),
                 report=report,
-                place=engine.place_batch,
+                place=step.engine.place_batch,
                 stop=preemption.asked,
+                meter=Meter(step.flops, peak_of(list(engine.mesh.devices.flat))),
             )
         return engine.whole(state)
+
+    def _fitted(self, state: TrainState, batch: Any, key: tuple[Any, ...], make: Callable[[], Step]) -> Fitted:
+        """Returns the compiled step, whose memory was found to be there; a resumed phase keeps its microbatch."""
+        work, counted = self.work, self.work.run is not None
+        engine = dataclasses.replace(work.engine, microbatch=self.microbatch)
+        shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(batch))
+        room = work.memory_gigabytes
+        return work.step(
+            (*key, shapes, self.microbatch),
+            lambda: fitted(engine, make(), state, batch, gigabytes=room, counted=counted),
+        )
 
     def _evaluator(self, model: Model) -> Callable[[TrainState], tuple[float, dict[str, float]]] | None:
         if self.validation is None:
@@ -178,6 +193,7 @@ class TrainPhase:
             "card": model.card.to_dict(),
             "evidence": self.work.evidence,
             "data": self.fingerprint,
+            "microbatch": self.microbatch,
         }
         self.store.save(standing.step, _tree(state), metadata, metric=figure)
 
@@ -199,7 +215,7 @@ class TrainPhase:
     def _restore(self, state: TrainState, labels: Any) -> tuple[TrainState, Standing]:
         _, tree, metadata, notes = self._kept().restore_latest(_tree(state))
         self.work.notes.extend(notes)
-        standing = Standing(**metadata["standing"])
+        standing, self.microbatch = Standing(**metadata["standing"]), metadata.get("microbatch", self.microbatch)
         if self.work.run is not None:
             done = (self.number, standing.step)
             self.work.run.forget_after(lambda entry: (entry["phase"], entry.get("step", 0)) <= done)

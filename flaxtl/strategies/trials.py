@@ -132,6 +132,10 @@ class Judge:
         """Tries a strategy that goes on from the solved head; one trial for each of `SHARES`."""
         return self._tried(name, phases, lambda fold: self._of_training(fold, phases), SHARES)
 
+    def tuned(self, name: str, phases: tuple[Phase, ...]) -> Trial:
+        """Tries a strategy that ends with a solved head."""
+        return self._tried(name, phases, lambda fold: self._of_tuning(fold, phases)[None], (1.0,))[0]
+
     def _tried(
         self, name: str, phases: tuple[Phase, ...], run: Callable[[int], np.ndarray], shares: Sequence[float]
     ) -> list[Trial]:
@@ -186,7 +190,15 @@ class Judge:
         """Returns the work on a fold's training part, which keeps nothing and shows nothing."""
         work = self.work
         train = work.train.subset(self.folds[fold][0])
-        return Work(train, seed=work.seed, store=work.store, engine=work.engine, clock=self.clock, steps=work.steps)
+        return Work(
+            train,
+            seed=work.seed,
+            store=work.store,
+            engine=work.engine,
+            clock=self.clock,
+            steps=work.steps,
+            memory_gigabytes=work.memory_gigabytes,
+        )
 
     def _solved(self, fold: int, phase: Phase) -> Model:
         if fold not in self.heads:
@@ -207,6 +219,11 @@ class Judge:
                 for share in SHARES
             ]
         )
+
+    def _of_tuning(self, fold: int, phases: tuple[Phase, ...]) -> np.ndarray:
+        model = execute(self._part(fold), self.model, phases)
+        start = min(segment_named(model.network, phase.start) for phase in phases if phase.kind == "train")
+        return self._said(model, fold, start) / model.card.head.temperature
 
     def _said(self, model: Model, fold: int, start: int) -> np.ndarray:
         held_out = self.work.train.subset(self.folds[fold][1])

@@ -16,9 +16,9 @@ from flaxtl.strategies.augmenting import on_host
 from flaxtl.strategies.clock import Clock
 from flaxtl.strategies.phases import Phase
 from flaxtl.train.engine import Engine
+from flaxtl.train.fitting import Fitted
 from flaxtl.train.progress import progress_bar
 from flaxtl.train.rundir import RunDirectory
-from flaxtl.train.step import Step
 
 
 @dataclasses.dataclass
@@ -32,6 +32,7 @@ class Work:
         run: where states and metrics are kept; None keeps the best state in memory.
         store: where the activations of frozen parts are kept; None forgets them.
         engine: what runs the steps of training.
+        memory_gigabytes: what each device may hold; None for what is there.
         shown: whether a progress bar is shown.
         clock: that training must not outlast.
         evidence: what the phases found out, one entry a phase, for the report.
@@ -46,11 +47,12 @@ class Work:
     run: RunDirectory | None = None
     store: Store | None = None
     engine: Engine = dataclasses.field(default_factory=Engine.of)
+    memory_gigabytes: float | None = None
     shown: bool = False
     clock: Clock = dataclasses.field(default_factory=lambda: Clock(None))
     evidence: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
-    steps: dict[Any, Step] = dataclasses.field(default_factory=dict)
+    steps: dict[Any, Fitted] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def log(self, **entry: Any) -> None:
@@ -75,15 +77,18 @@ class Work:
         """
         return self.memory[name] if self.run is None else checkpoint.load(self.run.kept(name))
 
-    def step(self, key: Any, make: Callable[[], Step]) -> Step:
+    def step(self, key: Any, make: Callable[[], Fitted]) -> Fitted:
         """Returns the compiled step of a key, made if it is not there."""
         if key not in self.steps:
-            self.steps[key] = self.engine.compile(make())
-        return self.steps[key]
+            self.steps[key] = make()
+        found = self.steps[key]
+        if found.note is not None and found.note not in self.notes:
+            self.notes.append(found.note)
+        return found
 
     def views(self, phase: Phase) -> tuple[View, ...]:
         """Returns the random changes that are drawn once and kept for a phase."""
-        augment = on_host(phase.augment)
+        augment = on_host(phase.augment, phase.sound)
         return tuple(View(number, augment, self.seed) for number in range(1, phase.views + 1))
 
     def enter(self, model: Model, source: Source, start: int, views: Sequence[View] = ()) -> Entry:

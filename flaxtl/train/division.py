@@ -40,6 +40,24 @@ class Division:
         """Returns sums over all devices of sums over this device's rows."""
         return tree if self.axis_name is None else jax.lax.psum(tree, self.axis_name)
 
+    def everyones(self, rows: Any) -> Any:
+        """Returns arrays [rows, …] of this device's rows as those of the whole batch, in its order."""
+        if self.axis_name is None:
+            return rows
+        return jax.tree.map(lambda a: jax.lax.all_gather(a, self.axis_name, tiled=True), rows)
+
+    def own(self, rows: Any) -> Any:
+        """Returns this device's rows of arrays [rows, …] of the whole batch."""
+        if self.axis_name is None:
+            return rows
+        place, devices = jax.lax.axis_index(self.axis_name), jax.lax.axis_size(self.axis_name)
+
+        def part(a: Array) -> Array:
+            each = a.shape[0] // devices
+            return jax.lax.dynamic_slice_in_dim(a, place * each, each)
+
+        return jax.tree.map(part, rows)
+
     def cut(self, batch: Any) -> Any:
         """Returns a batch [rows, …] as [parts, rows / parts, …].
 

@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flaxtl import processes
-from flaxtl.config import Parallel
 from flaxtl.errors import ConfigError, listed
+from flaxtl.run_settings import Parallel
 from flaxtl.train import sharding
 from flaxtl.train.division import Division, divided
 from flaxtl.train.state import TrainState
@@ -83,6 +83,22 @@ class Engine(abc.ABC):
         multiple = self.devices * self.parts(rows)
         return -(-rows // multiple) * multiple
 
+    def halved(self, rows: int) -> Engine | None:
+        """Returns the engine that works off half as many rows at once, or None where each device has one already.
+
+        Example:
+            >>> engine = Engine.of('jit', jax.devices()[:1]).halved(10)
+            >>> engine.microbatch, engine.halved(10).microbatch
+            (5, 3)
+        """
+        each = -(-self.padded(rows) // self.devices // self.parts(rows))
+        return None if each == 1 else dataclasses.replace(self, microbatch=-(-each // 2) * self.devices)
+
+    @property
+    def programs(self) -> int:
+        """How many programs, each for its own rows, make up what is lowered for a step."""
+        return 1
+
     @abc.abstractmethod
     def compile(self, step: Step) -> Step:
         """Returns the compiled form of a pure step (`make_step(…, jit=False)`); it takes over the state's memory.
@@ -100,6 +116,10 @@ class Engine(abc.ABC):
 
         Of several processes each gives its own rows, as many as every other.
         """
+
+    @abc.abstractmethod
+    def shapes(self, batch: Batch) -> Batch:
+        """Returns the shapes and places of a batch on the devices, filled up, from the shapes of all its rows."""
 
     def gather(self, tree: Any) -> Any:
         """Returns a placed state, or any part of it, as a tree of whole NumPy arrays, in every process."""
@@ -161,6 +181,11 @@ class MeshEngine(Engine):
         rows = sharding.by_rows(self.mesh)
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), self._filled(batch))
 
+    def shapes(self, batch: Batch) -> Batch:
+        """Returns the shapes of a placed batch; see `Engine.shapes`."""
+        rows = sharding.by_rows(self.mesh)
+        return jax.tree.map(lambda a: sharding.shaped((self.padded(a.shape[0]), *a.shape[1:]), a.dtype, rows), batch)
+
     def _gathered(self, params: Any) -> Any:
         return jax.tree.map(lambda a: sharding.gathered(a, self.mesh), params)
 
@@ -180,6 +205,11 @@ class MeshEngine(Engine):
 @dataclasses.dataclass(frozen=True)
 class PmapEngine(Engine):
     """One device's program, mapped over all: `jax.pmap`, the form of many people's TPU scripts."""
+
+    @property
+    def programs(self) -> int:
+        """One for each device; see `Engine.programs`."""
+        return self.devices
 
     def compile(self, step: Step) -> Step:
         """Returns the mapped step; see `Engine.compile`."""
@@ -202,3 +232,12 @@ class PmapEngine(Engine):
         rows = sharding.by_rows(self.mesh)
         cut = jax.tree.map(lambda a: np.reshape(a, (local, -1, *np.shape(a)[1:])), self._filled(batch))
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), cut)
+
+    def shapes(self, batch: Batch) -> Batch:
+        """Returns the shapes of a placed batch; see `Engine.shapes`."""
+        rows, n = sharding.by_rows(self.mesh), self.devices
+
+        def shaped(a: Any) -> jax.ShapeDtypeStruct:
+            return sharding.shaped((n, self.padded(a.shape[0]) // n, *a.shape[1:]), a.dtype, rows)
+
+        return jax.tree.map(shaped, batch)

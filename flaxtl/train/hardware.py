@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from flaxtl.errors import ConfigError, listed
+from flaxtl.train import machine
 
 GIB, GB, TERA = 2**30, 10**9, 10**12
 
@@ -59,6 +61,18 @@ def by_kind(kind: str) -> Device | None:
     return next((device for device in DEVICES if device.kind.lower() in kind.lower()), None)
 
 
+def peak_of(devices: Sequence[Any]) -> float | None:
+    """Returns the floating-point operations a second that devices of JAX can do together; None where one is not known.
+
+    Example:
+        >>> import jax
+        >>> peak_of(jax.devices('cpu')) is None
+        True
+    """
+    known = [by_kind(device.device_kind) for device in devices]
+    return None if None in known else sum(device.flops for device in known if device is not None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """Devices of one kind that train together.
@@ -108,4 +122,4 @@ class Topology:
         """Bytes that one device has; virtual CPU devices share the machine's."""
         if self.device is not None:
             return self.device.memory
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.count
+        return machine.total() / self.count

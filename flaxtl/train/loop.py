@@ -75,6 +75,7 @@ def run_steps(
     report: Reporter,
     place: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     stop: Callable[[], bool] = lambda: False,
+    meter: Meter | None = None,
 ) -> TrainState:
     """Trains until the phase's steps are done or patience is at its end.
 
@@ -90,6 +91,7 @@ def run_steps(
         report: moves the progress bar.
         place: puts a batch onto the devices; called one batch ahead.
         stop: asked after each step whether to save and end.
+        meter: what counts steps and time; one that does not know of operations by default.
 
     Returns:
         The state after the last step.
@@ -99,7 +101,7 @@ def run_steps(
             was saved last is good.
         Preempted: `stop` asked for it, and the state is saved.
     """
-    meter, pending = Meter(), [(step, metrics) for step, metrics in standing.pending]
+    meter, pending = meter or Meter(), [(step, metrics) for step, metrics in standing.pending]
     standing.pending = []
     with contextlib.closing(prefetched((_real_rows(batch), place(batch)) for batch in batches)) as ready:
         for rows, batch in meter.watch(ready):

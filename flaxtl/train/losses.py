@@ -17,9 +17,6 @@ Array = jax.Array
 Batch = Mapping[str, Any]
 LossFn = Callable[[Any, Any, Batch, Any], tuple[Array, Any, dict[str, Array]]]
 
-# Sets the draws of mixing apart from those of dropout, which folds in checksums of names.
-_MIXING = 0x6D6978
-
 
 def per_example_loss(task: str, logits: Array, target: Array, smoothing: float = 0.0) -> Array:
     """Returns the loss of each example.
@@ -56,9 +53,6 @@ def model_loss(
     dropout: bool = True,
     smoothing: float = 0.0,
     start: int = 0,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-    outputs: int = 0,
 ) -> LossFn:
     """Returns the loss function of a flaxtl model for the engine.
 
@@ -69,9 +63,6 @@ def model_loss(
         dropout: whether dropout drops.
         smoothing: label smoothing.
         start: the segment that the batch's inputs enter; above 0 when activations were cached.
-        mixup: see `mixing.mix`; for pictures alone.
-        cutmix: likewise.
-        outputs: of the head; needed for mixing alone.
 
     Returns:
         loss_fn(params, state, batch, rng) → (losses [batch], new state, {'accuracy': [batch]} for
@@ -87,12 +78,6 @@ def model_loss(
             axis_name=division.current().axis_name,
         )
         inputs, target = batch["inputs"], batch["target"]
-        if mixup or cutmix:
-            key = jax.random.fold_in(rng, _MIXING)
-            rows = mixing.rows_of(target, outputs)
-            inputs, target = mixing.mix(
-                key, inputs, rows, batch["weight"], batch["example_index"], mixup=mixup, cutmix=cutmix
-            )
         logits, state = pipeline({"params": params, **state}, inputs, start, None, mode)
         losses = per_example_loss(task, logits, target, smoothing)
         if task != "classification":

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from flaxtl.train import division
+
 Array = jax.Array
+Change = Callable[[Mapping[str, Any], Array], Mapping[str, Any]]
+
+# Sets the draws of mixing apart from those of dropout, which folds in checksums of names.
+_MIXING = 0x6D6978
 
 
-def partners(key: Array, weight_B: Array) -> Array:
+def partners(key: Array, weight_B: Array, index_B: Array) -> Array:
     """Draws for each row that counts another one that counts, for all others themselves.
 
     The rows that count are put in a random circle, and each is given the next: none meets itself where there are two.
+    An example's place in it is drawn for the example, so that it does not depend on where in the batch the row is.
 
     Args:
         key: of the draw.
         weight_B: float [batch]; rows of weight 0 are padding.
+        index_B: int [batch], which example a row is.
 
     Returns:
         int32 [batch], a permutation.
 
     Example:
-        >>> partners(jax.random.key(0), jnp.array([1.0, 1.0, 0.0])).tolist()
+        >>> partners(jax.random.key(0), jnp.array([1.0, 1.0, 0.0]), jnp.arange(3)).tolist()
         [1, 0, 2]
     """
     rows = weight_B.shape[0]
     real = weight_B > 0
-    order = jnp.argsort(jnp.where(real, jax.random.uniform(key, (rows,)), 2.0))
+    drawn = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(index_B)
+    order = jnp.argsort(jnp.where(real, drawn, 2.0))
     place = jnp.arange(rows)
     after = jnp.where(place < real.sum(), (place + 1) % jnp.maximum(real.sum(), 1), place)
     return jnp.zeros(rows, jnp.int32).at[order].set(order[after].astype(jnp.int32))
@@ -48,8 +58,8 @@ def mix(
 
     mixup (Zhang et al. 2018): λ x + (1 - λ) x', λ from Beta(α, α). cutmix (Yun et al. 2019): a rectangle of the share
     1 - λ of the area is taken from x', and λ is what is left of x once the rectangle is cut off at the borders. The
-    targets are mixed by λ. With both, each row gets one of them, evenly drawn. What is drawn depends on the example;
-    whom it meets depends on the rows that are worked off together.
+    targets are mixed by λ. With both, each row gets one of them, evenly drawn. What is drawn depends on the example,
+    and whom it meets on the whole batch, also where a mapped axis divides it among devices (`division`).
 
     Args:
         key: of all draws.
@@ -70,14 +80,16 @@ def mix(
         True
     """
     height, width = pictures_BHWC.shape[1:3]
-    other = partners(jax.random.fold_in(key, 0), weight_B)
+    over = division.current()
+    everyones_x, everyones_y, weight, index = over.everyones((pictures_BHWC, targets_BK, weight_B, index_B))
+    other = over.own(partners(jax.random.fold_in(key, 0), weight, index))
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, 1), i))(index_B)
     share_BHW = jax.vmap(lambda k: _shares(k, height, width, mixup, cutmix))(keys)
     lam_B = share_BHW.mean((1, 2))
     x, y = pictures_BHWC.astype(jnp.float32), targets_BK.astype(jnp.float32)
     # Written so that equal pictures stay as they are to the bit.
-    pictures = x + (1.0 - share_BHW[..., None]) * (x[other] - x)
-    return pictures, y + (1.0 - lam_B[:, None]) * (y[other] - y)
+    pictures = x + (1.0 - share_BHW[..., None]) * (everyones_x[other].astype(jnp.float32) - x)
+    return pictures, y + (1.0 - lam_B[:, None]) * (everyones_y[other].astype(jnp.float32) - y)
 
 
 def _shares(key: Array, height: int, width: int, mixup: float, cutmix: float) -> Array:
@@ -108,3 +120,29 @@ def rows_of(targets: Any, classes: int) -> Array:
         [[0.0, 1.0]]
     """
     return targets if jnp.ndim(targets) == 2 else jax.nn.one_hot(jnp.maximum(targets, 0), classes)
+
+
+def mixer(*, mixup: float = 0.0, cutmix: float = 0.0, outputs: int) -> Change | None:
+    """Returns what mixes a batch before it is worked off, as `make_step` takes it; None where nothing is to be mixed.
+
+    Args:
+        mixup: see `mix`.
+        cutmix: likewise.
+        outputs: of the head.
+
+    Example:
+        >>> batch = {'inputs': jnp.zeros((2, 4, 4, 1)), 'target': jnp.arange(2), 'weight': jnp.ones(2)}
+        >>> mixed = mixer(mixup=0.2, outputs=2)({**batch, 'example_index': jnp.arange(2)}, jax.random.key(0))
+        >>> mixed['target'].shape, mixer(outputs=2)
+        ((2, 2), None)
+    """
+    if not mixup and not cutmix:
+        return None
+
+    def change(batch: Mapping[str, Any], rng: Array) -> Mapping[str, Any]:
+        key, rows = jax.random.fold_in(rng, _MIXING), rows_of(batch["target"], outputs)
+        weight, index = batch["weight"], batch["example_index"]
+        inputs, target = mix(key, batch["inputs"], rows, weight, index, mixup=mixup, cutmix=cutmix)
+        return {**batch, "inputs": inputs, "target": target}
+
+    return change

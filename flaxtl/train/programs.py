@@ -38,8 +38,8 @@ class Memory:
         return self.arguments + self.outputs + self.temporary
 
 
-def memory_of(program: jax.stages.Compiled) -> Memory:
-    """Returns the memory that a compiled program takes on each device.
+def memory_of(program: jax.stages.Compiled) -> Memory | None:
+    """Returns the memory that a compiled program takes on each device; None where the platform does not say.
 
     Example:
         >>> program = jax.jit(lambda x: x + 1).lower(jax.numpy.zeros(256)).compile()
@@ -47,6 +47,8 @@ def memory_of(program: jax.stages.Compiled) -> Memory:
         1024
     """
     found: Any = program.memory_analysis()
+    if found is None:
+        return None
     given, own = found.argument_size_in_bytes, max(found.output_size_in_bytes - found.alias_size_in_bytes, 0)
     # On TPU the temporary memory is told only as a part of the peak.
     besides = getattr(found, "peak_memory_in_bytes", 0) - given - own

@@ -75,6 +75,11 @@ def gathered(leaf: jax.Array, mesh: Mesh) -> jax.Array:
     return gather(leaf)
 
 
+def shaped(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an array on the devices, in the number type that JAX gives it there."""
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype), sharding=sharding)
+
+
 def placed(leaf: Any, sharding: NamedSharding) -> jax.Array:
     """Returns an array, which every process has whole, with a sharding over the devices of one or many processes."""
     if sharding.is_fully_addressable:

@@ -17,6 +17,7 @@ from flaxtl import freeze
 from flaxtl.train import division
 from flaxtl.train.division import Division
 from flaxtl.train.losses import LossFn
+from flaxtl.train.mixing import Change
 from flaxtl.train.state import TrainState
 
 Array = jax.Array
@@ -38,6 +39,7 @@ def make_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     *,
+    change: Change | None = None,
     ema_decay: float | None = None,
     jit: bool = True,
     donate: bool = True,
@@ -50,6 +52,7 @@ def make_step(
     Args:
         loss_fn: (params, stats, batch, rng) → (losses [batch], new stats, metrics {name: [batch]}).
         tx: the optimizer of the trainable partition.
+        change: (batch, rng) → batch, what is done to the whole of it before it is worked off (`mixing.mixer`).
         ema_decay: decay of the moving average per step; early on min(decay, (1 + t) / (10 + t)) is used,
             so that the start is forgotten (TensorFlow's ExponentialMovingAverage does likewise).
         jit: whether to compile; False for use inside a larger compiled function.
@@ -75,6 +78,7 @@ def make_step(
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
         over = division.current()
+        batch = batch if change is None else change(batch, rng)
         weight = jnp.maximum(over.total(jnp.sum(batch["weight"])), 1e-12)
 
         def objective(trainable: Any, stats: Any, part: Mapping[str, Any]) -> tuple[Array, tuple[Any, Any]]:
