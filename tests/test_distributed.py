@@ -205,7 +205,8 @@ def test_several_processes_equal_one(place, count, devices, parallel):
     more = ["--parallel", parallel, "--peer-timeout", "120"]
     done = script("launch_local.py", count, "--devices", devices, "--", *command, *words(place, out, *more), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["strategy"] == "full", "only the first process talks"
+    # Gloo writes lines of its own, at times torn into each other; what is left of them may come first.
+    assert json.loads(done.stdout[done.stdout.index("{") :])["strategy"] == "full", "only the first process talks"
     a, b = flaxtl.load(place / out), flaxtl.load(place / "one")
     close = jax.tree.map(lambda x, y: bool(np.allclose(x, y, rtol=1e-4, atol=1e-5)), a.variables, b.variables)
     assert jax.tree.all(close)

@@ -128,7 +128,7 @@ def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> 
         return trials
     reason = _nothing_more(judge, trials[0])
     costs = segment_costs(judge.model) if not reason else (1.0,)
-    names = _names(judge.work)
+    names = tried(judge.work)
     for name, phases in _dearer(judge, config, costs) if not reason else [(name, ()) for name in names]:
         why = reason or _too_dear(judge, trials, phases, costs)
         if why:
@@ -166,7 +166,7 @@ def _folds(source: data.Source, seed: int) -> list[tuple[np.ndarray, np.ndarray]
     return data.folds(source.targets, 4 if len(source) < 40 else 3, 1, seed, source.groups)
 
 
-def _names(work: Work) -> tuple[StrategyName, ...]:
+def tried(work: Work) -> tuple[StrategyName, ...]:
     """Returns what is tried beyond the head, from the cheapest to the dearest."""
     whole = work.engine.microbatch is None  # batches are compared as a whole
     return ("cut", "contrastive", "lpft") if work.train.modality == "text" and whole else ("cut", "lpft")
@@ -180,7 +180,7 @@ def _dearer(judge: Judge, config: FinetuneConfig, costs: Sequence[float]) -> lis
         training = dataclasses.replace(training, epochs=float(np.clip(_SEEN / examples, 4, 80)))
     shared = dataclasses.replace(config, cut=border_by_cost(judge.model, CUT_SHARE, costs))
     trained = dataclasses.replace(shared, training=training)
-    settings = {name: shared if name == "contrastive" else trained for name in _names(judge.work)}
+    settings = {name: shared if name == "contrastive" else trained for name in tried(judge.work)}
     return [(name, phases_of(dataclasses.replace(of, strategy=name))) for name, of in settings.items()]
 
 
