@@ -146,11 +146,13 @@ class Contrast:
 
     contrast_temperature: float = 0.1
     """What cosine similarities are divided by; the smaller, the more the nearest examples of other classes count."""
-    contrast_examples: int = 1536
-    """How many examples are looked at in all, where --epochs does not say how often each is."""
+    contrast_passes: float = 4.0
+    """How often each example is looked at, where --epochs does not say; more make few examples worse."""
+    contrast_examples: int = 4096
+    """How many are looked at in all at the most, where --epochs does not say."""
     contrast_batch: int = 64
     """Examples a step, which are all compared with each other."""
-    contrast_from: str = "0.5"
+    contrast_from: str = "0.6"
     """Where the trained part of the network begins: as --cut, or 0 for the whole network."""
 
 

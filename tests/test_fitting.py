@@ -78,6 +78,12 @@ def test_a_batch_that_does_not_is_halved_until_it_fits_and_trains_alike():
         np.testing.assert_allclose(leaf, like, rtol=1e-5, atol=1e-6)
 
 
+def test_batch_statistics_of_each_part_are_told_of():
+    note = found((needed(8) + needed(4)) / 2, statistics=True)[1].note
+    assert note.endswith("the gradient is that of the whole batch; each part has batch statistics of its own.")
+    assert "what is learnt stays" not in note
+
+
 def test_operations_are_those_of_the_whole_batch_however_it_is_divided():
     whole = found(1.0, counted=True)[1]
     parts = fitted(

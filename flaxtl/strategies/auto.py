@@ -36,7 +36,7 @@ CEILING = 0.995
 # three quarters of the way to the cut gained 0.3 to 6.4 points over the head in each of twelve draws of flowers and
 # sign language digits at 5 and 10 a class (MobileNetV2; settings chosen on these); elsewhere the cheapest goes first.
 TIES = {"image": ("cut", "head", "lpft")}
-_CHEAPEST_FIRST = ("head", "cut", "lpft")
+_CHEAPEST_FIRST = ("head", "cut", "contrastive", "lpft")
 # The part of the way from solved head to trained model that is taken unless another is better by a standard error.
 USUAL_SHARE = 0.75
 # Training sees about so many examples in all; of the few there are, each often.

@@ -27,7 +27,9 @@ def cadence(phase: Phase, examples: int) -> Cadence:
     t = phase.training
     rows = min(t.batch_size, examples)
     if phase.contrast is not None and t.epochs is None:
-        batches = phase.contrast.contrast_examples / rows
+        contrast = phase.contrast
+        # Whole batches, so that folds of nearly the same size share one compiled step.
+        batches = min(contrast.contrast_passes * examples, contrast.contrast_examples) // rows
     else:
         batches = (t.epochs if t.epochs is not None else epochs_for(examples)) * math.ceil(examples / rows)
     # Rounded first, since shares such as a third of three epochs must not give a step more.

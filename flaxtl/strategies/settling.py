@@ -91,6 +91,8 @@ def _require_possible_contrast(config: FinetuneConfig) -> None:
     require_positive(contrast_examples=contrast.contrast_examples)
     if not 0.0 < contrast.contrast_temperature < float("inf"):
         raise ConfigError(f"--contrast-temperature is {contrast.contrast_temperature}; expected a number above 0.")
+    if not 0.0 < contrast.contrast_passes < float("inf"):
+        raise ConfigError(f"--contrast-passes is {contrast.contrast_passes}; expected a number above 0.")
     if contrast.contrast_batch < 4:
         raise ConfigError(
             f"--contrast-batch is {contrast.contrast_batch}; expected at least 4, two examples of each of two classes."

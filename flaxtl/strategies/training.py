@@ -161,10 +161,10 @@ class TrainPhase:
         work, counted = self.work, self.work.run is not None
         engine = dataclasses.replace(work.engine, microbatch=self.microbatch)
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(batch))
-        room = work.memory_gigabytes
+        room, statistics = work.memory_gigabytes, self.phase.training.statistics == "batch"
         return work.step(
             (*key, shapes, self.microbatch),
-            lambda: fitted(engine, make(), state, batch, gigabytes=room, counted=counted),
+            lambda: fitted(engine, make(), state, batch, gigabytes=room, counted=counted, statistics=statistics),
         )
 
     def _evaluator(self, model: Model) -> Callable[[TrainState], tuple[float, dict[str, float]]] | None:

@@ -234,10 +234,12 @@ class PmapEngine(Engine):
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), cut)
 
     def shapes(self, batch: Batch) -> Batch:
-        """Returns the shapes of a placed batch; see `Engine.shapes`."""
+        """Returns the shapes of a placed batch, or zeros of them in several processes; see `Engine.shapes`."""
         rows, n = sharding.by_rows(self.mesh), self.devices
 
-        def shaped(a: Any) -> jax.ShapeDtypeStruct:
-            return sharding.shaped((n, self.padded(a.shape[0]) // n, *a.shape[1:]), a.dtype, rows)
+        def shaped(a: Any) -> Any:
+            found = sharding.shaped((n, self.padded(a.shape[0]) // n, *a.shape[1:]), a.dtype, rows)
+            # pmap of several processes is lowered for arrays alone.
+            return found if self.share[1] == 1 else sharding.placed(np.zeros(found.shape, found.dtype), rows)
 
         return jax.tree.map(shaped, batch)

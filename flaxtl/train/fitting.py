@@ -50,6 +50,7 @@ def fitted(
     *,
     gigabytes: float | None = None,
     counted: bool = False,
+    statistics: bool = False,
 ) -> Fitted:
     """Compiles a step, and halves the rows that it works off at once until it fits into the devices' memory.
 
@@ -60,6 +61,7 @@ def fitted(
         batch: shapes [rows, …] of the largest batch, of all processes, not filled up.
         gigabytes: what each device may hold, on a CPU this process; None for what is there.
         counted: whether operations are counted, for which a step that works in parts is traced once more.
+        statistics: whether the step normalises with batch statistics, which in parts are those of each; it is told.
 
     Raises:
         ConfigError: not even one row at a time fits on each device, or there is no memory.
@@ -75,7 +77,8 @@ def fitted(
             raise ConfigError(_too_large(memory, there, alone=smaller is None))
         tried = smaller
         found, memory, _ = _compiled(tried, step, state, batch)
-    return Fitted(tried, found, flops, None if tried is engine else _note(rows, first, there, tried))
+    note = None if tried is engine else _note(rows, first, there, tried, statistics=statistics)
+    return Fitted(tried, found, flops, note)
 
 
 class _Checked:
@@ -141,9 +144,11 @@ def _too_large(memory: Memory, there: float, *, alone: bool) -> str:
     )
 
 
-def _note(rows: int, memory: Memory | None, there: float, engine: Engine) -> str:
+def _note(rows: int, memory: Memory | None, there: float, engine: Engine, *, statistics: bool) -> str:
     assert memory is not None, "only what is known to be too large is divided"
+    learnt = "the gradient is" if statistics else "what is learnt stays"
+    apart = "; each part has batch statistics of its own" if statistics else ""
     return (
         f"A batch of {rows} needs {memory.peak / _GB:.3g} GB of the {there / _GB:.3g} GB that a device has; it is "
-        f"worked off in parts of {engine.microbatch}, and what is learnt stays that of the whole batch."
+        f"worked off in parts of {engine.microbatch}, and {learnt} that of the whole batch{apart}."
     )

@@ -68,9 +68,10 @@ class Share:
         return self.fewer.get(name, self.draws)
 
 
-# Sized so that the pictures take some three CPU-hours, and texts and sound three together, by what was measured or by
-# the guesses below (`--plan` adds them up). Most of it is auto's, which has ten draws; the dear fixed methods
-# have few draws, and leave out what costs most: 1 and 50 a class, and the sets with the most test examples.
+# auto is judged over ten draws and takes most of the time; the dear fixed methods have few draws, and leave out what
+# costs most: 1 and 50 a class, and the sets with the most test examples. `--plan` adds up what all of it is expected to
+# cost; for the pictures that is still above the three CPU-hours that it is meant to fit into, where auto's jobs that
+# have not been run yet are guessed.
 _LARGE = {"sign_digits": 1, "fashion_mnist": 1, "banking77": 1}
 _CHEAP, _MIDDLE, _DEAR = Share(10), Share(5, (5, 10, 20), {"fashion_mnist": 2}), Share(2, (5, 10, 20), _LARGE)
 _CONTROL = Share(1, (10, 20))
