@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from small_data.measuring import peak_mb
 
 from flaxtl import nets, paths
 from flaxtl.card import Card, Head, Image, NetworkSpec, Text
@@ -32,7 +31,7 @@ from flaxtl.pipeline import Pipeline
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.chains import trained_labels
 from flaxtl.strategies.phases import Phase
-from flaxtl.train import init_state, make_step, model_loss, optim
+from flaxtl.train import init_state, machine, make_step, model_loss, optim
 
 CLASSES, TOKENS = 10, 128
 MINILM = {"vocabulary": 30522, "positions": 512, "width": 384, "depth": 6, "heads": 12, "hidden": 1536}
@@ -133,7 +132,8 @@ def memory(name: str, kind: str, batch: int) -> dict[str, float]:
     for _ in range(3):
         state, _ = jax.block_until_ready(compiled(state, given))
     held = said.temp_size_in_bytes + said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
-    return {"process": peak_mb() or float("nan"), "program": held / 1e6}
+    peak = machine.peak()
+    return {"process": float("nan") if peak is None else peak / 1e6, "program": held / 1e6}
 
 
 def memories(name: str, batch: int, cache: str) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from flaxtl.strategies.clock import Clock, OutOfTimeError, compiling
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.work import Work
+from flaxtl.train import machine
 
 Fold = tuple[np.ndarray, np.ndarray]
 # Parts of the way from the solved head to the trained model (WiSE-FT); the whole way is tried too.
@@ -299,9 +300,8 @@ def peak_memory() -> Iterator[Callable[[], float | None]]:
 
 
 def _peak() -> float:
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024.0 * int(line.split()[1])
+    known = machine.peak()
+    if known is not None:
+        return float(known)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(most if sys.platform == "darwin" else 1024 * most)
