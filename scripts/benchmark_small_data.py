@@ -64,7 +64,7 @@ def batches(bench: Bench, chosen: argparse.Namespace) -> list[tuple[Path, list[J
         if chosen.torch_python is None and not chosen.plan:
             jobs = [job for job in jobs if job.method in OURS]
         for (method, _), some in itertools.groupby(jobs, key=lambda job: (job.method, job.shots)):
-            place = list(PLAN[manifest.modality]).index(method)
+            place = list(PLAN[manifest.name]).index(method)
             found.append((place, manifest_file, list(some)))
     return [(file, jobs) for _, file, jobs in sorted(found, key=lambda entry: entry[0])]
 

@@ -131,9 +131,11 @@ def test_the_plan_holds_what_is_asked_for(flowers):
     assert len({job.key for job in jobs}) == len(jobs)
 
 
-def test_every_modality_plans_only_what_it_has_settings_for():
-    for modality, plan in plans.PLAN.items():
-        assert set(plan) <= set(plans.SETTINGS[modality]) <= set(plans.METHODS)
+def test_every_set_plans_what_it_has_settings_for_and_shots_that_it_has():
+    assert set(plans.PLAN) == set(sets.SETS)
+    for name, plan in plans.PLAN.items():
+        assert set(plan) == set(plans.SETTINGS[sets.SETS[name].modality]) <= set(plans.METHODS)
+        assert {shots for draws in plan.values() for shots in draws} <= set(sets.SETS[name].shots)
     assert set(plans.METHODS) == set(tables.NAMES)
 
 

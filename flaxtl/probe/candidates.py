@@ -26,8 +26,8 @@ class Candidates:
     Attributes:
         scaling: how features are scaled.
         strengths: float [s], of the penalty on scaled features.
-        kernels: float32 [d, c] each, on scaled features, solved on everything.
-        biases: float32 [c] each.
+        solution: of a strength's number, the kernel, float32 [d, c], on scaled features and the bias, float32 [c],
+            solved on everything.
         converged: bool [s], those on everything.
         losses: float32 [s, folds, n]; NaN where not held out.
         correct: likewise.
@@ -36,8 +36,7 @@ class Candidates:
 
     scaling: str
     strengths: np.ndarray
-    kernels: Sequence[np.ndarray]
-    biases: Sequence[np.ndarray]
+    solution: Callable[[int], tuple[np.ndarray, np.ndarray]]
     converged: np.ndarray
     losses: np.ndarray
     correct: np.ndarray
@@ -75,12 +74,10 @@ def solve_candidates(problem: Problem, scaling: str, strengths: Sequence[float] 
         each = [scaled @ path.kernel(strength, f) + path.bias(strength, f) for f in range(len(parts))]
         return np.stack(each) + where[:, :, None]
 
-    every = range(len(grid))
     return Candidates(
         scaling,
         grid,
-        [path.kernel(s, len(parts)) for s in every],
-        [path.bias(s, len(parts)) for s in every],
+        lambda strength: (path.kernel(strength, len(parts)), path.bias(strength, len(parts))),
         path.converged[:, -1],
         path.losses[:, :-1] + where,
         path.correct[:, :-1] + where,
@@ -114,7 +111,9 @@ def _regression(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.nda
     spread = np.average(np.square(problem.targets - centre).mean(-1), weights=problem.weight)
     right = 1.0 - losses / max(float(spread), 1e-30)
     solved = np.ones(len(grid), bool)
-    return Candidates(scaling, grid, list(path.kernel), list(path.bias), solved, losses, right, lambda s: outputs[s])
+    return Candidates(
+        scaling, grid, lambda s: (path.kernel[s], path.bias[s]), solved, losses, right, lambda s: outputs[s]
+    )
 
 
 def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray, parts: Parts) -> Candidates:
@@ -138,9 +137,11 @@ def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray
         losses[place][where] = -log_softmax(found, axis=-1)[np.arange(len(wanted)), wanted]
         correct[place][where] = found.argmax(-1) == wanted
     solved = np.ones(len(grid), bool)
-    kernels = [kernel / by for kernel, by in zip(kernels, spread, strict=True)]
-    biases = [bias / by for bias, by in zip(biases, spread, strict=True)]
-    return Candidates(scaling, grid, kernels, biases, solved, losses, correct, lambda s: outputs[s])
+
+    def solution(strength: int) -> tuple[np.ndarray, np.ndarray]:
+        return kernels[strength] / spread[strength], biases[strength] / spread[strength]
+
+    return Candidates(scaling, grid, solution, solved, losses, correct, lambda s: outputs[s])
 
 
 def _spread(outputs: np.ndarray) -> float:

@@ -16,6 +16,8 @@ from flaxtl.probe.simple_heads import scale
 
 # Without cross-validation: what it mostly chose on real features with two to eight examples a class.
 SAFE_RELATIVE_STRENGTH = 0.02
+# From so many examples on, how they are dealt to the folds moves the choice less than a second dealing costs.
+ONE_DRAW = 300
 
 
 def solve_head(
@@ -30,7 +32,7 @@ def solve_head(
     scalings: Sequence[str] = ("unit", "standard"),
     strengths: Sequence[float] | None = None,
     folds: int = 5,
-    repeats: int = 2,
+    repeats: int | None = None,
     seed: int = 0,
     groups: Sequence[str] | None = None,
     kind: HeadKind = "logistic",
@@ -59,7 +61,7 @@ def solve_head(
         strengths: of the penalty on scaled features; None is 22 values from 10 to 1e-6 times their total
             variance.
         folds: parts of one repeat, at least 2.
-        repeats: how often the folds are drawn.
+        repeats: how often the folds are drawn; None is twice where there are fewer than `ONE_DRAW` examples, else once.
         seed: of the folds.
         groups: one an example; a group is never divided between training and held out.
         kind: of a classifier: "logistic" regression; the nearest class "mean" (Mensink et al. 2013), always on features
@@ -77,6 +79,8 @@ def solve_head(
         >>> head.kernel.shape, head.cv.best.accuracy > 0.8
         ((4, 2), True)
     """
+    if repeats is None:
+        repeats = 2 if len(features) < ONE_DRAW else 1
     check_settings(scalings, strengths, task, class_weight, label_smoothing, repeats, kind)
     if kind == "mean":
         scalings = ("unit",)
@@ -172,8 +176,9 @@ def _temperature(outputs: np.ndarray, problem: Problem) -> float:
 def _head(problem: Problem, solved: Candidates, place: int, temperature: float, cv: CvResult) -> SolvedHead:
     """Folds the affine scaling into the dense layer."""
     _, shift, factor = scale(problem.features, solved.scaling)
-    kernel = factor[:, None] * solved.kernels[place].astype(np.float64)
-    bias = solved.biases[place] - shift @ kernel
+    scaled_kernel, scaled_bias = solved.solution(place)
+    kernel = factor[:, None] * scaled_kernel.astype(np.float64)
+    bias = scaled_bias - shift @ kernel
     return SolvedHead(
         kernel.astype(np.float32),
         bias.astype(np.float32),

@@ -49,69 +49,31 @@ SETTINGS: dict[str, dict[str, Settings]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """How much of a method the default plan has.
-
-    Attributes:
-        draws: how many, of sets that `fewer` does not name.
-        shots: None for all of the set's.
-        fewer: draws of single sets.
-    """
-
-    draws: int
-    shots: tuple[int, ...] | None = None
-    fewer: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    def draws_of(self, name: str) -> int:
-        """Returns the draws of a set."""
-        return self.fewer.get(name, self.draws)
+Draws = Mapping[int, int]
+# By modality, the methods between the cheap ones and those that take steps through the whole network.
+_MIDDLE = {"image": ("cut",), "text": ("cut", "contrastive"), "audio": ("cut",)}
+_FULL_PEERS = ("tutorial_head", "lpft", "fastai", "full", "tutorial_full")
+_DEAR = {"image": _FULL_PEERS, "text": ("setfit", "lpft", "transformers", "full"), "audio": _FULL_PEERS}
 
 
-# auto is judged over ten draws and takes most of the time; the dear fixed methods have few draws, and leave out what
-# costs most: 1 and 50 a class, and the sets with the most test examples. `--plan` adds up what all of it is expected to
-# cost; for the pictures that is still above the three CPU-hours that it is meant to fit into, where auto's jobs that
-# have not been run yet are guessed.
-_LARGE = {"sign_digits": 1, "fashion_mnist": 1, "banking77": 1}
-_CHEAP, _MIDDLE, _DEAR = Share(10), Share(5, (5, 10, 20), {"fashion_mnist": 2}), Share(2, (5, 10, 20), _LARGE)
-_CONTROL = Share(1, (10, 20))
-PLAN: dict[str, dict[str, Share]] = {
-    "image": {
-        "head": _CHEAP,
-        "sklearn": _CHEAP,
-        "auto": Share(10, (5, 10, 50)),
-        "cut": _MIDDLE,
-        "tutorial_head": _DEAR,
-        "lpft": _DEAR,
-        "fastai": _DEAR,
-        "full": _DEAR,
-        "tutorial_full": _DEAR,
-        "scratch": _CONTROL,
-    },
-    "text": {
-        "head": _CHEAP,
-        "sklearn": _CHEAP,
-        "auto": Share(10, (5, 10)),
-        "cut": _DEAR,
-        "contrastive": _DEAR,
-        "setfit": _DEAR,
-        "lpft": _DEAR,
-        "transformers": _DEAR,
-        "full": _DEAR,
-        "scratch": _CONTROL,
-    },
-    "audio": {
-        "head": _CHEAP,
-        "sklearn": _CHEAP,
-        "auto": Share(10, (5, 20)),
-        "cut": _DEAR,
-        "tutorial_head": _DEAR,
-        "lpft": _DEAR,
-        "fastai": _DEAR,
-        "full": _DEAR,
-        "tutorial_full": _DEAR,
-        "scratch": _CONTROL,
-    },
+def _plan(name: str, auto: Draws, middle: Draws, dear: Draws, scratch: Draws) -> dict[str, Draws]:
+    """Returns a set's methods from the cheapest to the dearest, each with its draws by examples a class."""
+    modality = SETS[name].modality
+    cheap = dict.fromkeys(SETS[name].shots, 10)
+    fixed = dict.fromkeys(_MIDDLE[modality], middle) | dict.fromkeys(_DEAR[modality], dear)
+    return {"head": cheap, "sklearn": cheap, "auto": auto, **fixed, "scratch": scratch}
+
+
+# What is run by default. auto is judged over ten draws, which takes most of the time; the dear fixed methods have one
+# draw or two, so that the pictures fit into about three CPU-hours, and the texts and sounds as well (`--plan` adds up).
+PLAN: dict[str, dict[str, Draws]] = {
+    "flowers": _plan("flowers", {5: 10, 10: 10, 50: 10}, {5: 2, 10: 2}, {5: 2, 10: 2}, {10: 1}),
+    "sign_digits": _plan("sign_digits", {5: 10, 10: 10}, {5: 2, 10: 2}, {5: 1, 10: 1}, {}),
+    "fashion_mnist": _plan("fashion_mnist", {5: 1, 10: 10, 50: 10}, {5: 1, 10: 1}, {10: 1}, {}),
+    "banking77_10": _plan("banking77_10", {5: 10, 10: 10}, {5: 10, 10: 2}, {5: 2, 10: 1}, {10: 1}),
+    "banking77": _plan("banking77", {5: 3, 10: 2}, {5: 10, 10: 2}, {5: 1}, {}),
+    "esc10_folds123": _plan("esc10_folds123", {5: 10}, {5: 2}, {5: 1}, {}),
+    "fsdd": _plan("fsdd", {5: 6, 20: 6}, {5: 2, 20: 1}, {5: 1, 20: 1}, {20: 1}),
 }
 
 
@@ -159,19 +121,20 @@ def jobs_of(
     Args:
         manifest: of the set.
         methods: None takes those of the default plan that this flaxtl has.
-        shots: None takes those of the plan; otherwise every method is run with each that the set has.
+        shots: None takes those of the plan; otherwise every method is run with each of these that the set has.
         draws: None takes those of the plan, at most as many as the manifest has.
         epochs: at most so many passes of methods that take steps; for trying out.
     """
-    settings, plan = SETTINGS[manifest.modality], PLAN[manifest.modality]
+    settings, plan = SETTINGS[manifest.modality], PLAN[manifest.name]
     chosen = [m for m in plan if known(m)] if methods is None else [m for m in methods if m in settings]
     found = []
     for method in chosen:
-        share = plan[method]
-        wanted = SETS[manifest.name].shots if shots is None and share.shots is None else shots or share.shots
         for k in SETS[manifest.name].shots:
-            for draw in range(share.draws_of(manifest.name) if draws is None else draws):
-                if k in (wanted or ()) and f"{k}/{draw}" in manifest.draws:
+            planned = plan[method].get(k, 0)
+            if shots is not None:
+                planned = (planned or 10) if k in shots else 0
+            for draw in range(draws if planned and draws is not None else planned):
+                if f"{k}/{draw}" in manifest.draws:
                     told = _shortened(method, settings[method], epochs)
                     found.append(Job.of(manifest, k, draw, method, told))
     return found
