@@ -152,8 +152,8 @@ def _auto_table(table: Mapping[tuple[str, int], Mapping[str, Draws]]) -> list[st
     rows = [
         "Paired over the draws that both methods have, in points of accuracy, mean ± standard error. Regret: how much "
         "the best fixed method, ours or a peer's, known only from the test parts, would have given more. auto's "
-        "settings were chosen while the first four draws of flowers and sign_digits were looked at; fresh draws are the "
-        "others. Longest: the wall time of auto's slowest job, and what it is of the budget.",
+        "settings were chosen while the first four draws of flowers and sign_digits were looked at; the others are "
+        "fresh. Longest: the wall time of auto's slowest job, and what it is of the budget.",
         "",
         "| set | a class | auto | auto - scikit-learn | on fresh draws | best fixed | regret | chosen | longest |",
         "|---|---|---|---|---|---|---|---|---|",
