@@ -206,8 +206,8 @@ def main() -> None:
     lines = [
         "# The head's time beside scikit-learn and PyTorch",
         "",
-        f"`python scripts/benchmark_head.py --repeats {options.repeats}`: JAX {jax.__version__}, torch {torch.__version__}, scikit-learn "
-        f"{sklearn.__version__}, {os.cpu_count()} cores ({platform.machine()}). Times are medians in seconds; the "
+        f"`python scripts/benchmark_head.py --repeats {options.repeats}`: JAX {jax.__version__}, torch "
+        f"{torch.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores ({platform.machine()}). Times are medians in seconds; the "
         "ratio is theirs / ours, the median of interleaved pairs with its quartiles: above 1 ours is faster.",
         "",
         "| what | ours | theirs | ratio | quartiles | asked |",
