@@ -207,7 +207,8 @@ def main() -> None:
         "# The head's time beside scikit-learn and PyTorch",
         "",
         f"`python scripts/benchmark_head.py --repeats {options.repeats}`: JAX {jax.__version__}, torch "
-        f"{torch.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores ({platform.machine()}). Times are medians in seconds; the "
+        f"{torch.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores ({platform.machine()}). "
+        f"Times are medians in seconds; the "
         "ratio is theirs / ours, the median of interleaved pairs with its quartiles: above 1 ours is faster.",
         "",
         "| what | ours | theirs | ratio | quartiles | asked |",
