@@ -19,6 +19,7 @@ from flaxtl.card import Card
 from flaxtl.data.preprocess import Preprocess, preprocess_for
 from flaxtl.nets.mode import EVAL, Mode
 from flaxtl.nets.network import Network
+from flaxtl.nets.rows import rows_over
 
 Array = jax.Array
 
@@ -93,8 +94,11 @@ def compiled(pipeline: Pipeline, start: int, stop: int | None) -> Callable[[Mapp
 
     def run(variables: Mapping[str, Any], inputs: Any) -> Any:
         whole = lambda part: pipeline(variables, part, start, stop)[0]  # noqa: E731
-        if jax.default_backend() != "cpu" or jax.local_device_count() > 1:
+        if jax.default_backend() != "cpu":
             return whole(inputs)
+        if jax.local_device_count() > 1:
+            with rows_over(jax.local_device_count()):
+                return whole(inputs)
         return sliced(whole, inputs)
 
     return jax.jit(run)

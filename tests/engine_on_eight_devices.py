@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from flaxtl import checkpoint
+from flaxtl.nets import layers
 from flaxtl.train import sharding
 from flaxtl.train.engine import Engine
 from flaxtl.train.fitting import fitted
@@ -63,6 +64,21 @@ def test_accumulation_over_four_parts_equals_one_batch(name, parallel):
     engine = Engine.of(parallel, jax.devices()[:4], microbatch=4)
     assert engine.parts(16) == 4
     assert_close(cases.run(CASES[name], engine), alone(CASES[name]))
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_a_depthwise_convolution_fetches_no_rows_of_other_devices(devices):
+    engine = Engine.of("jit", jax.devices()[:devices])
+    batch = engine.place_batch({"x": np.ones((16, 6, 6, 4), np.float32), "weight": np.ones(16, np.float32)})
+
+    def step(kernel, batch):
+        value, slope = jax.value_and_grad(lambda k: (layers.depthwise(batch["x"], k) ** 2).sum())(kernel)
+        return kernel - slope, {"loss": value}
+
+    kernel = engine.place_state(np.ones((3, 3, 1, 4), np.float32))
+    program = engine.compile(step).lower(kernel, batch).compile().as_text()
+    assert "all-reduce" in program
+    assert "all-gather" not in program
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from flaxtl.nets import layers
+from flaxtl.nets.rows import rows_over
 
 
 def normal(*shape, seed=0):
@@ -69,6 +70,17 @@ def test_depthwise_of_other_kernels(high, wide):
     pads = ((1, 0), (0, 2))
     fast = lambda x, k: layers.depthwise(x, k, (1, 1), pads)  # noqa: E731
     compare(fast, lambda x, k: plain(x, k, (1, 1), pads, 4), x, kernel)
+
+
+@pytest.mark.parametrize("batch", [4, 3, 1])
+def test_depthwise_of_rows_that_lie_on_two_devices(batch):
+    x, kernel = normal(batch, 6, 5, 4), normal(3, 3, 1, 4)
+
+    def spread(x, k):
+        with rows_over(2):
+            return layers.depthwise(x, k)
+
+    compare(spread, lambda x, k: plain(x, k, (1, 1), "SAME", 4), x, kernel)
 
 
 @pytest.mark.parametrize(("patch", "size"), [((2, 2), (8, 12)), ((4, 4), (9, 14)), ((4, 3), (9, 14))])

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from flaxtl.nets.rows import one_by_one, summed_one_by_one
+
 Array = jax.Array
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
@@ -133,7 +135,7 @@ def depthwise(x_BHWC: Array, kernel_hw1C: Array, strides: Pair = (1, 1), padding
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     def shifted(x: Array, k: Array) -> Array:
-        return jax.lax.map(lambda picture: _shifted(picture, k, strides, pads), x)
+        return one_by_one(lambda picture: _shifted(picture, k, strides, pads), x)
 
     return jax.lax.platform_dependent(
         x, kernel, cpu=shifted, default=lambda x, k: _convolve(x, k, strides, pads, x.shape[-1])
@@ -146,12 +148,11 @@ def _depthwise_forward(x: Array, kernel: Array, strides: Pair, pads: Pads) -> tu
 
 def _depthwise_backward(strides: Pair, pads: Pads, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     def scanned(x: Array, k: Array, dy: Array) -> tuple[Array, Array]:
-        def one(total: Array, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-            picture, above = pair
-            total += _kernel_gradient(picture, above, k.shape, strides, pads)
-            return total, _input_gradient(above, k, picture.shape, strides, pads)
+        def one(picture: Array, above: Array) -> tuple[Array, Array]:
+            slope = _kernel_gradient(picture, above, k.shape, strides, pads)
+            return _input_gradient(above, k, picture.shape, strides, pads), slope
 
-        total, dx = jax.lax.scan(one, jnp.zeros(k.shape, jnp.float32), (x, dy))
+        dx, total = summed_one_by_one(one, x, dy)
         return dx, total.astype(k.dtype)
 
     def plain(x: Array, k: Array, dy: Array) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from flaxtl import processes
 from flaxtl.errors import ConfigError, listed
+from flaxtl.nets.rows import rows_over
 from flaxtl.run_settings import Parallel
 from flaxtl.train import sharding
 from flaxtl.train.division import Division, divided
@@ -164,7 +165,8 @@ class MeshEngine(Engine):
         gather = self._gathered if self.sharded else None
 
         def run(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-            with divided(Division(parts=self.parts(batch["weight"].shape[0]), gather=gather)):
+            division = Division(parts=self.parts(batch["weight"].shape[0]), gather=gather)
+            with divided(division), rows_over(self.devices):
                 new, metrics = step(state, batch)
             # The new state lies where the old one did, whatever XLA would find convenient.
             new = jax.tree.map(jax.lax.with_sharding_constraint, new, self.places(new))
