@@ -119,9 +119,9 @@ def _connect(coordinator: str, processes: int | None, number: int | None, timeou
             num_processes=processes,
             process_id=number,
             initialization_timeout=max(1, int(timeout)),
-            # Longer than our own watch, which says what happened: where that does not look, such as during a compilation,
-            # JAX itself ends a process whose peers are gone. A peer's last sign of life may be half this time old when
-            # it stops, so that JAX may act after the other half already.
+            # Longer than our own watch, which says what happened: where that does not look, such as during a
+            # compilation, JAX itself ends a process whose peers are gone. A peer's last sign of life may be half this
+            # time old when it stops, so that JAX may act after the other half already.
             heartbeat_timeout_seconds=2 * int(timeout) + 20,
             shutdown_timeout_seconds=int(timeout) + 10,
         )
