@@ -23,6 +23,7 @@ INK, MUTED, GRID = "#1f2933", "#66717e", "#d5dae0"
 ON_DARK = {INK: "#e6e9ee", MUTED: "#a3acb8", GRID: "#3a424d"}
 COLOURS = ("#2f6fde", "#d9730d", "#2a9d63", "#8a5cd1")
 _LONGEST_NAME = 22
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def available() -> bool:
@@ -60,8 +61,6 @@ def on_dark(drawn: str) -> str:
 
 def strengths(cross_validation: Mapping[str, Any]) -> Any:
     """Draws the cross-validated loss against the strength of the penalty, a line a scaling, and what was chosen."""
-    from matplotlib.ticker import NullLocator
-
     figure, axes = _axes()
     rows = cross_validation["rows"]
     for colour, scaling in zip(COLOURS, dict.fromkeys(row["scaling"] for row in rows), strict=False):
@@ -72,10 +71,11 @@ def strengths(cross_validation: Mapping[str, Any]) -> Any:
     chosen = rows[cross_validation["chosen"]]
     axes.plot(chosen["strength"], chosen["loss"], "o", mfc="none", mec=INK, mew=1.5, markersize=11, label="chosen")
     axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _powers(axes.xaxis)
     losses = np.array([row["loss"] for row in rows])
     if losses.min() > 0 and losses.max() > 10 * losses.min():
         axes.set_yscale("log")
+        _powers(axes.yaxis)
     _finish(axes, "strength of the penalty", "held-out loss (± standard error)")
     return figure
 
@@ -97,6 +97,14 @@ def learning_curve(curve: Mapping[str, Any]) -> Any:
     _ticks(axes, places)
     _finish(axes, "labelled examples", "accuracy, %")
     return figure
+
+
+def _powers(axis: Any) -> None:
+    """Labels a logarithmic axis at powers of ten in plain text, which needs no typesetting of formulas."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda at, _: f"10{str(round(math.log10(at))).translate(_RAISED)}"))
 
 
 def _ticks(axes: Any, places: Sequence[float]) -> None:
