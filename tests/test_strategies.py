@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +19,11 @@ from flax import nnx
 import flaxtl
 from flaxtl import checkpoint, data, nets, paths
 from flaxtl.card import Array, Card, Head, Image, NetworkSpec
-from flaxtl.config import FinetuneConfig, Training
+from flaxtl.config import FinetuneConfig, StrategyName, Training
 from flaxtl.errors import CardError, ConfigError, DataError, PathError, TrainingError
 from flaxtl.model import Model
 from flaxtl.nets.adapt import LinenModule, NnxModule
+from flaxtl.run_settings import Parallel
 from flaxtl.strategies import STRATEGIES, phases_of
 from flaxtl.strategies.chains import cadence
 from flaxtl.strategies.work import Work
@@ -410,3 +416,30 @@ def test_a_vision_transformer_takes_pictures_of_another_size():
     assert result.model.params["backbone"]["stem"]["position"].shape == (1, 17, 16)
     assert any("32×32" in note for note in result.model.notes)
     assert len(result.model.predict(tiny.source())) == len(tiny.source())
+
+
+# Several devices
+
+
+def on_devices(count, parallel, file):
+    """Runs every strategy in a process with so many devices, and returns what came out by strategy and path."""
+    script = Path(__file__).with_name("strategies_on_eight_devices.py")
+    flags = f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    words = [sys.executable, str(script), parallel, str(file)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(file))
+
+
+@pytest.mark.slow
+def test_every_strategy_on_eight_devices_gives_what_one_gives(tmp_path):
+    expected = on_devices(1, "jit", tmp_path / "one.npz")
+    assert {key.split(":")[0] for key in expected} == set(typing.get_args(StrategyName))
+    for parallel in typing.get_args(Parallel):
+        found = on_devices(8, parallel, tmp_path / f"{parallel}.npz")
+        assert set(found) == set(expected)
+        for key, value in expected.items():
+            # A solved head is as near its optimum as single precision tells, not to the last digit of small weights.
+            near = 5e-5 * max(1.0, np.abs(value).max())
+            np.testing.assert_allclose(found[key], value, rtol=0.0, atol=near, err_msg=f"{parallel} {key}")
