@@ -144,9 +144,9 @@ def table(options: argparse.Namespace) -> str:
         "|---|---|" + "---|" * len(_LAYOUTS),
         *(line for name in options.networks for line in rows(name, options)),
         "",
-        f"There are {cores} cores: two processes of two threads share them, and can at best be as fast as one process "
-        "of two threads. Processes here exchange through gloo over the loopback, of which another network or a TPU's "
-        "links say nothing. `head` trains the head in steps, with the frozen backbone run forward in each "
+        f"There are {cores} cores: two processes of two threads share them. Processes here exchange through "
+        "gloo over the loopback, of which another network or a TPU's links say nothing. `head` "
+        "trains the head in steps, with the frozen backbone run forward in each "
         "(`--strategy full --trainable 'head/**'`); the strategy `head` computes features once, and every "
         "process all of them, so that more processes do not make it faster. `cut` trains what lies above half"
         " the depth, from activations that are there.",

@@ -23,13 +23,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from small_data.manifests import Manifest
-from small_data.plans import METHODS, OURS, PLAN, Job, expected, jobs_of, known
+from small_data.plans import DRAWS, METHODS, OURS, PLAN, Job, expected, jobs_of, known
 from small_data.running import Bench, Failed
 from small_data.sets import SETS
 from small_data.tables import page
 
 PICTURES = [name for name, small in SETS.items() if small.modality == "image"]
-DRAWS = 10
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 

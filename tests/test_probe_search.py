@@ -13,7 +13,7 @@ from flaxtl.errors import ConfigError, DataError
 from flaxtl.metrics import loss_and_accuracy
 from flaxtl.probe import solve_head
 from flaxtl.probe.results import CvRow
-from flaxtl.probe.search import _one_standard_error
+from flaxtl.probe.search import ONE_DRAW, _one_standard_error
 
 # Few strengths and folds, so that most tests share one compiled program.
 QUICK = {"strengths": (1.0, 0.1, 1e-2, 1e-3), "folds": 2, "repeats": 1, "scalings": ("standard",)}
@@ -316,3 +316,10 @@ def test_what_no_head_can_be_solved_for_is_refused(change, error, words):
     good = {"features": X, "targets": Y, "classes": 4, **QUICK}
     with pytest.raises(error, match=words):
         solve_head(**{**good, **change})
+
+
+@pytest.mark.parametrize(("examples", "parts"), [(ONE_DRAW - 1, 4), (ONE_DRAW, 2)])
+def test_many_examples_are_dealt_once(examples, parts):
+    y = np.arange(examples) % 3
+    x = np.random.default_rng(0).normal(size=(examples, 4)) + np.eye(3, 4)[y]
+    assert solve_head(x, y, 3, strengths=(1.0, 0.1), folds=2, scalings=("unit",)).cv.parts == parts

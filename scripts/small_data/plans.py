@@ -50,6 +50,8 @@ SETTINGS: dict[str, dict[str, Settings]] = {
 
 
 Draws = Mapping[int, int]
+# Of the cheap methods, and of what the plan has none of but the command line asks for.
+DRAWS = 10
 # By modality, the methods between the cheap ones and those that take steps through the whole network.
 _MIDDLE = {"image": ("cut",), "text": ("cut", "contrastive"), "audio": ("cut",)}
 _FULL_PEERS = ("tutorial_head", "lpft", "fastai", "full", "tutorial_full")
@@ -59,7 +61,7 @@ _DEAR = {"image": _FULL_PEERS, "text": ("setfit", "lpft", "transformers", "full"
 def _plan(name: str, auto: Draws, middle: Draws, dear: Draws, scratch: Draws) -> dict[str, Draws]:
     """Returns a set's methods from the cheapest to the dearest, each with its draws by examples a class."""
     modality = SETS[name].modality
-    cheap = dict.fromkeys(SETS[name].shots, 10)
+    cheap = dict.fromkeys(SETS[name].shots, DRAWS)
     fixed = dict.fromkeys(_MIDDLE[modality], middle) | dict.fromkeys(_DEAR[modality], dear)
     return {"head": cheap, "sklearn": cheap, "auto": auto, **fixed, "scratch": scratch}
 
@@ -132,7 +134,7 @@ def jobs_of(
         for k in SETS[manifest.name].shots:
             planned = plan[method].get(k, 0)
             if shots is not None:
-                planned = (planned or 10) if k in shots else 0
+                planned = (planned or DRAWS) if k in shots else 0
             for draw in range(draws if planned and draws is not None else planned):
                 if f"{k}/{draw}" in manifest.draws:
                     told = _shortened(method, settings[method], epochs)

@@ -64,7 +64,8 @@ Accuracy in %, mean ± standard deviation over draws; log-loss and ECE are means
 training; *cached* says that the frozen part's activations were at hand from another draw, as scikit-learn's features
 always are (a + gives what they cost of the training examples alone). Memory is the median peak of the worker's process.
 Methods that are not listed, or have fewer draws, are the dear ones: see `PLAN` in `scripts/small_data/plans.py`.
-The settings of every job are in `small_data.jsonl`.
+The settings of every job are in `small_data.jsonl`. Wall times hold what else the machine did:
+the dear methods, and auto on flowers at 5 and 10 a class, ran beside other work.
 """
 
 
