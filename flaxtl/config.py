@@ -40,7 +40,8 @@ class FinetuneConfig:
     weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
     gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters;
     contrastive first draws examples of one class together, then solves the head; scratch is the control without
-    pretraining; auto judges head, cut and lpft (of text contrastive too) by your data and keeps what is best."""
+    pretraining; auto judges head, cut (of pictures and sound also a deeper one, of text contrastive) and lpft by your
+    data and keeps what is best."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -54,6 +55,9 @@ class FinetuneConfig:
     cut: str = "0.5"
     """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl
     probe proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
+    cut_head: Literal["solved", "new"] = "solved"
+    """What cut begins with. Where a solved head already fits the training data, little is left that moves the features;
+    a new one, and the larger steps it is given, move them far, which data unlike the pretraining's asks for."""
     views: int = 0
     """How many random changes of each picture (see the augmentation) are drawn once and kept where frozen parts are
     computed once: for head none unless asked, for cut and gradual 4 if an augmentation is set."""

@@ -21,11 +21,11 @@ class Optimizer:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum."""
     learning_rate: float | None = None
-    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD, and from pretrained weights a fifth (full)
-    or three tenths (lpft) of that."""
+    """At the schedule's peak; by default 0.001 for AdamW and 0.01 for SGD, and from pretrained weights a fifth (full),
+    three tenths (lpft) or six tenths (cut with a new head) of that."""
     head_rate: float | None = None
-    """What the head's learning rate is multiplied by; by default 10 where a new head meets pretrained weights (full),
-    else 1."""
+    """What the head's learning rate is multiplied by; by default 10 where a new head meets pretrained weights (full; 3
+    in a cut), else 1."""
     weight_decay: float = 1e-4
     """Per step, times the learning rate; on kernels only, never on biases or scales."""
     momentum: float = 0.9

@@ -15,6 +15,7 @@ from flaxtl.metrics import corrected_winner
 from flaxtl.strategies import auto
 from flaxtl.strategies.borders import border_by_cost, segment_costs
 from flaxtl.strategies.clock import Clock, OutOfTimeError, seconds_of
+from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.trials import Journal, Trial, paired
 from flaxtl.strategies.work import Work
 
@@ -44,10 +45,10 @@ def _source(targets, **settings):
 def test_every_candidate_is_judged_on_examples_it_did_not_see():
     result = flaxtl.finetune(tiny.model(), tiny.source(per_class=6), **SETTINGS)
     rows = _candidates(result)
-    assert {name for name, _ in rows} == {"head", "cut", "lpft"}
+    assert {name for name, _ in rows} == {"head", "cut", "deep_cut", "lpft"}
     assert all(row["tried"] and row["accuracy"] is not None and row["seconds"] > 0 for row in rows.values())
     evidence = result.evidence[0]
-    assert evidence["chosen"] in ("head", "cut", "lpft")
+    assert evidence["chosen"] in ("head", "cut", "deep_cut", "lpft")
     assert evidence["corrected"]["low"] <= evidence["corrected"]["accuracy"] <= evidence["corrected"]["high"]
     assert evidence["learning_curve"]["examples"] == sorted(evidence["learning_curve"]["examples"])
 
@@ -82,7 +83,7 @@ def test_a_perfect_head_is_left_alone(monkeypatch):
     monkeypatch.setattr(auto, "CEILING", 0.0)
     result = flaxtl.finetune(tiny.model(), tiny.source(), **SETTINGS)
     assert "nothing to gain" in result.evidence[0]["why"]
-    assert [row["tried"] for row in result.evidence[0]["candidates"]] == [True, False, False]
+    assert [row["tried"] for row in result.evidence[0]["candidates"]] == [True, False, False, False]
 
 
 def test_a_tie_goes_to_the_cheaper_and_on_pictures_to_the_cut():
@@ -142,6 +143,34 @@ def test_what_wins_is_trained_on_all_labels_and_calibrated(monkeypatch):
     assert result.model.card.head.temperature != 1.0
 
 
+def test_a_deep_cut_that_wins_is_trained_from_a_new_head_and_says_how_it_is_had(monkeypatch):
+    monkeypatch.setattr(
+        auto, "chosen", lambda trials, source: next(i for i, t in enumerate(trials) if t.name == auto.DEEP)
+    )
+    model, source = tiny.model(), tiny.source()
+    result = flaxtl.finetune(model, source, **SETTINGS)
+    assert result.evidence[0]["chosen"] == auto.DEEP
+    assert [found["kind"] for found in result.evidence] == ["auto", "train"]
+    assert result.model.card.head.temperature != 1.0
+    border = border_by_cost(model, auto.DEEP_SHARE)
+    alone = flaxtl.finetune(
+        model, source, strategy="cut", cut=border, cut_head="new", cache="off", epochs=SETTINGS["epochs"]
+    )
+    assert tiny.same(result.model.variables, alone.model.variables)
+
+
+def test_a_deep_cut_must_be_clearly_better_to_be_kept_and_is_then_explained():
+    targets = np.arange(30) % 3
+    rng = np.random.default_rng(0)
+    sure = 2.0 * np.eye(3)[targets]
+    source = dataclasses.replace(_source(targets), modality="image")
+    head, tied = _trial("head", sure + rng.normal(size=(30, 3))), _trial(auto.DEEP, sure + rng.normal(size=(30, 3)))
+    assert auto.chosen([head, tied], source) == 0
+    better = dataclasses.replace(_trial(auto.DEEP, 3.0 * sure), phases=(Phase("train", start="blocks_0"),))
+    assert auto.chosen([head, better], source) == 1
+    assert "--strategy cut --cut blocks_0 --cut-head new" in auto._why([head, better], 1, source)
+
+
 @pytest.mark.slow
 def test_the_budget_is_heeded():
     model, source = tiny.model(), tiny.source(per_class=8)
@@ -182,7 +211,8 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
         auto.Judge, "_of_training", lambda self, fold, phases: folds.append(fold) or real(self, fold, phases)
     )
     resumed = flaxtl.finetune(model, source, **settings, resume=True)
-    assert len(folds) == len(whole.evidence[0]["candidates"][1:]) // 4 * 4
+    from_a_solved_head = {row["name"] for row in whole.evidence[0]["candidates"]} - {"head", "deep_cut"}
+    assert len(folds) == 4 * len(from_a_solved_head)
     assert resumed.evidence[0]["chosen"] == whole.evidence[0]["chosen"]
     assert tiny.same(resumed.model.variables, whole.model.variables)
 

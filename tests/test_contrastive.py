@@ -286,4 +286,4 @@ def test_auto_judges_it_on_texts_by_examples_that_it_did_not_see(model, monkeypa
 def test_auto_leaves_it_out_where_batches_are_worked_off_in_parts():
     assert auto.tried(Work(texts())) == ("cut", "contrastive", "lpft")
     assert auto.tried(Work(texts(), engine=Engine.of(microbatch=4))) == ("cut", "lpft")
-    assert auto.tried(Work(tiny.source())) == ("cut", "lpft")
+    assert auto.tried(Work(tiny.source())) == ("cut", "deep_cut", "lpft")

@@ -317,6 +317,18 @@ def test_a_module_that_cannot_be_rebuilt_is_refused_before_anything_is_written(t
     assert not (tmp_path / "r").exists()
 
 
+def test_a_cut_with_a_new_head_solves_none_and_leaves_what_lies_below():
+    model = tiny.model()
+    result = flaxtl.finetune(model, tiny.source(), strategy="cut", cut="blocks_0", cut_head="new", cache="off", **STEPS)
+    assert [found["kind"] for found in result.evidence] == ["train"]
+    moved = tiny.changed(model.with_head(tiny.LABELS).variables, result.model.variables)
+    assert moved == {n for n in names(result.model) if n.startswith(("params:backbone/blocks_0/", "params:head/"))}
+    (solved,) = (p for p in phases_of(FinetuneConfig(strategy="cut", cut="blocks_0")) if p.kind == "train")
+    (new,) = phases_of(FinetuneConfig(strategy="cut", cut="blocks_0", cut_head="new"))
+    assert new.start == solved.start == "blocks_0"
+    assert new.optimizer.learning_rate > solved.optimizer.learning_rate
+
+
 # What is refused, before anything is written
 
 
@@ -421,25 +433,37 @@ def test_a_vision_transformer_takes_pictures_of_another_size():
 # Several devices
 
 
-def on_devices(count, parallel, file):
-    """Runs every strategy in a process with so many devices, and returns what came out by strategy and path."""
-    script = Path(__file__).with_name("strategies_on_eight_devices.py")
-    flags = f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0"
+HERE = Path(__file__).parent
+
+
+def on_devices(file, network, devices, *words, of=1):
+    """Runs every strategy on so many devices `of` so many processes, and returns what came out by strategy and path."""
+    flags = f"--xla_force_host_platform_device_count={devices // of} --xla_backend_optimization_level=0"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    words = [sys.executable, str(script), parallel, str(file)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, HERE / "strategies_on_eight_devices.py", network, *words, file]
+    if of > 1:
+        launcher = HERE.parent / "scripts" / "launch_local.py"
+        command = [sys.executable, launcher, of, "--devices", devices // of, "--", *command]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return dict(np.load(file))
+    found = dict(np.load(file))
+    assert found.pop("devices").tolist() == [devices, devices // of]
+    return found
 
 
 @pytest.mark.slow
-def test_every_strategy_on_eight_devices_gives_what_one_gives(tmp_path):
-    expected = on_devices(1, "jit", tmp_path / "one.npz")
+@pytest.mark.parametrize("network", ["resnet", "vit", "bert"])
+def test_every_strategy_on_many_devices_gives_what_one_gives(tmp_path, network):
+    expected = on_devices(tmp_path / "one.npz", network, 1, "jit")
     assert {key.split(":")[0] for key in expected} == set(typing.get_args(StrategyName))
-    for parallel in typing.get_args(Parallel):
-        found = on_devices(8, parallel, tmp_path / f"{parallel}.npz")
-        assert set(found) == set(expected)
-        for key, value in expected.items():
+    ways = {name: ((8, name), 1) for name in typing.get_args(Parallel)}
+    ways |= {f"{name}, two processes": ((8, name), 2) for name in ("jit", "fsdp")}
+    ways["accumulated"] = ((2, "jit", "--microbatch", 2), 1)
+    for number, (way, (words, of)) in enumerate(ways.items()):
+        found = on_devices(tmp_path / f"{number}.npz", network, *words, of=of)
+        missing = {key for key in expected if key.startswith("contrastive:")} if way == "accumulated" else set()
+        assert set(found) == set(expected) - missing
+        for key, value in found.items():
             # A solved head is as near its optimum as single precision tells, not to the last digit of small weights.
-            near = 5e-5 * max(1.0, np.abs(value).max())
-            np.testing.assert_allclose(found[key], value, rtol=0.0, atol=near, err_msg=f"{parallel} {key}")
+            near = 5e-5 * max(1.0, np.abs(expected[key]).max())
+            np.testing.assert_allclose(value, expected[key], rtol=0.0, atol=near, err_msg=f"{way}, {key}")
