@@ -26,6 +26,8 @@ def pytest_configure(config):
         config.own_compilation_cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flaxtl-xla-")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # Most programs of tests run a few times, so a quick compilation is worth more than quick code.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     # The cache of activations, too, is the tests' own and not their user's.
     config.own_cache = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flaxtl-cache-")
 

@@ -39,10 +39,9 @@ class Worker:
             self.model,
             train,
             test=test,
-            strategy=job["method"],
             seed=job["draw"],
             cache=self.cache,
-            **job["settings"],
+            **{"strategy": job["method"], **job["settings"]},
         )
         assert result.metrics is not None
         return {
