@@ -159,13 +159,14 @@ def test_a_deep_cut_that_wins_is_trained_from_a_new_head_and_says_how_it_is_had(
     assert tiny.same(result.model.variables, alone.model.variables)
 
 
-def test_a_deep_cut_must_be_clearly_better_to_be_kept_and_is_then_explained():
+def test_of_two_cuts_the_better_stands_for_both_and_the_deep_one_is_explained():
     targets = np.arange(30) % 3
-    rng = np.random.default_rng(0)
-    sure = 2.0 * np.eye(3)[targets]
+    sure, noise = 2.0 * np.eye(3)[targets], np.random.default_rng(0).normal(size=(30, 3))
     source = dataclasses.replace(_source(targets), modality="image")
-    head, tied = _trial("head", sure + rng.normal(size=(30, 3))), _trial(auto.DEEP, sure + rng.normal(size=(30, 3)))
-    assert auto.chosen([head, tied], source) == 0
+    head = _trial("head", sure + noise)
+    for factor, expected in ((1.1, 2), (0.9, 1)):
+        cuts = [_trial("cut", sure + noise), _trial(auto.DEEP, factor * sure + noise)]
+        assert auto.chosen([head, *cuts], source) == expected
     better = dataclasses.replace(_trial(auto.DEEP, 3.0 * sure), phases=(Phase("train", start="blocks_0"),))
     assert auto.chosen([head, better], source) == 1
     assert "--strategy cut --cut blocks_0 --cut-head new" in auto._why([head, better], 1, source)

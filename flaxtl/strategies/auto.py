@@ -26,6 +26,8 @@ from flaxtl.strategies.phases import Phase, phases_of
 from flaxtl.strategies.trials import Journal, Judge, Trial, paired
 from flaxtl.strategies.work import Work
 
+# The name of a cut further down, with a new head.
+DEEP = "deep_cut"
 # Above the cut lies this share of a forward pass: enough to adapt, and a small part of the price of everything.
 CUT_SHARE = 0.2
 # The same of a cut with a new head, for data that ask for other features: on sign language digits it gained as much as
@@ -38,15 +40,15 @@ CEILING = 0.995
 # Whom ties go to, by modality. A few dozen held-out examples cannot tell a gain of three points from none. On pictures
 # three quarters of the way to the cut gained 0.3 to 6.4 points over the head in each of twelve draws of flowers and
 # sign language digits at 5 and 10 a class (MobileNetV2; settings chosen on these); elsewhere the cheapest goes first.
-TIES = {"image": ("cut", "head", "lpft")}
-_CHEAPEST_FIRST = ("head", "cut", "contrastive", "lpft")
+# Of the two cuts the one with the lower loss stands for both: the further one gains more from the labels that a fold
+# goes without, and where it is not called for it loses by far.
+TIES = {"image": ("cut", DEEP, "head", "lpft")}
+_CHEAPEST_FIRST = ("head", "cut", DEEP, "contrastive", "lpft")
 # The part of the way from solved head to trained model that is taken unless another is better by a standard error.
 USUAL_SHARE = 0.75
 # Training sees about so many examples in all; of the few there are, each often.
 _SEEN = 2000
 _DECISION = "decision"
-# The name of a cut further down, with a new head.
-DEEP = "deep_cut"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +227,8 @@ def chosen(trials: Sequence[Trial], source: data.Source) -> int:
         best = min(shares, key=lambda i: means[i])
         usual = min(shares, key=lambda i: abs(trials[i].share - USUAL_SHARE))
         stand[name] = usual if tied(usual, best) else best
+    if {"cut", DEEP} <= set(stand):
+        del stand[max("cut", DEEP, key=lambda name: means[stand[name]])]
     best = min(stand.values(), key=lambda i: means[i])
     order = [*TIES.get(source.modality, _CHEAPEST_FIRST), *stand]
     return next(stand[name] for name in order if name in stand and tied(stand[name], best))
