@@ -68,7 +68,8 @@ training; *cached* says that the frozen part's activations were at hand from ano
 always are (a + gives what they cost of the training examples alone). Memory is the median peak of the worker's process.
 Methods that are not listed, or have fewer draws, are the dear ones: see `PLAN` in `scripts/small_data/plans.py`.
 The settings of every job are in `small_data.jsonl`. Wall times hold what else the machine did:
-the dear methods, and auto on flowers at 5 and 10 a class, ran beside other work.
+the dear methods, auto with four minutes, and auto on flowers at 5 and 10 a class ran beside other work. auto with 90 s
+was measured before it had its second cut, for which 90 s leave no time with these networks on this machine.
 """
 
 
