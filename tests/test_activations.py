@@ -180,6 +180,7 @@ def test_a_cut_equals_freezing_without_a_cache(start, store):
     np.testing.assert_allclose(results[0].logits(source), results[1].logits(source), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cut_of_a_text_network_equals_freezing_without_a_cache(tmp_path):
     model = tiny_text.text_model(tiny_text.write_tokenizer(tmp_path), ("no", "yes"))
     texts, names = tiny_text.sentences(20)

@@ -156,7 +156,7 @@ def test_views_are_drawn_once_and_kept_for_the_cut():
     np.testing.assert_array_equal(np.stack([rows[1] for rows in backwards.source.raw])[::-1], second)
 
 
-@pytest.mark.parametrize("strategy", ["head", "cut", "lpft"])
+@pytest.mark.parametrize("strategy", ["head", *(pytest.param(s, marks=pytest.mark.slow) for s in ("cut", "lpft"))])
 def test_strategies_take_them(strategy, tmp_path):
     settings = {"epochs": 1.0, "batch_size": 4, "strategy": strategy, "cache": "off"}
     if strategy == "head":

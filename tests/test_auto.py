@@ -143,6 +143,7 @@ def test_what_wins_is_trained_on_all_labels_and_calibrated(monkeypatch):
     assert result.model.card.head.temperature != 1.0
 
 
+@pytest.mark.slow
 def test_a_deep_cut_that_wins_is_trained_from_a_new_head_and_says_how_it_is_had(monkeypatch):
     monkeypatch.setattr(
         auto, "chosen", lambda trials, source: next(i for i, t in enumerate(trials) if t.name == auto.DEEP)
@@ -218,6 +219,7 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     assert tiny.same(resumed.model.variables, whole.model.variables)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_decision(tmp_path, monkeypatch):
     """Killed in the final training, it must not choose otherwise, though time is there again for more."""
     settings = {**SETTINGS, "out": str(tmp_path / "run")}

@@ -362,6 +362,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_the_model_is_saved_leaves_the_earlier_model_whole(place):
     words = finetune(place, "--strategy", "full", "--epochs", "1", "--json")
     assert main([str(w) for w in words]) == 0

@@ -222,6 +222,7 @@ def test_a_batch_in_parts_is_refused_where_it_is_traced(model):
         loss({}, {}, {"example_index": 0, "weight": 0, "target": 0}, None)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_bit(model, tmp_path, monkeypatch):
     settings = {**FEW, "save_every": 4, "learning_rate": 1e-2}
     whole = flaxtl.finetune(model, texts(), out=tmp_path / "whole", **settings)

@@ -22,6 +22,7 @@ def test_the_embedded_network_is_small_and_says_where_it_came_from():
     assert len(model.card.labels) == 242
 
 
+@pytest.mark.slow
 def test_fifty_digits_teach_a_head_more_than_pixels_do():
     digits = flaxtl.data.digits()
     chosen, rest = flaxtl.data.few_shot(digits, 5, seed=0)

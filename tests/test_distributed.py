@@ -166,6 +166,7 @@ def test_supervision_gives_up_after_so_many_restarts():
     assert "started 2 times and is given up" in done.stderr
 
 
+@pytest.mark.slow
 def test_when_one_process_ends_badly_the_others_are_ended():
     code = "import sys, time; sys.exit(3) if sys.argv[-1] == '1' else time.sleep(60)"
     began = time.monotonic()

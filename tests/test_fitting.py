@@ -116,6 +116,7 @@ FULL = {"strategy": "full", "epochs": 2, "batch_size": 8, "optimizer": "sgd"}
 LITTLE = 1e-4  # gigabytes
 
 
+@pytest.mark.slow
 def test_a_whole_job_is_the_same_and_says_so(tmp_path):
     plain = flaxtl.finetune(tiny.model(), tiny.source(), out=tmp_path / "plain", **FULL)
     lines = [json.loads(line) for line in (tmp_path / "plain" / "metrics.jsonl").read_text().splitlines()]

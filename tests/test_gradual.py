@@ -79,6 +79,7 @@ def _paths(model):
     return {leaf.path for leaf, _ in paths.leaves(model.params)}
 
 
+@pytest.mark.slow
 def test_a_users_module_of_two_parts_has_two_kinds_of_stages():
     from test_strategies import own_data, own_model
 

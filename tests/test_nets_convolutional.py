@@ -90,6 +90,7 @@ def test_segments_compose_and_own_every_leaf(family, settings):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "settings"), SMALL[1:])
 def test_a_network_is_the_same_scanned_and_nearly_so_in_bfloat16(family, settings):
     network = nets.build(NetworkSpec(family, settings), 3)

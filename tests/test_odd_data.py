@@ -33,6 +33,7 @@ def test_it_learns_from_any_number_of_examples(strategy, per_class, classes):
     assert possible is (per_class > 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_class_of_3_beside_one_of_3000_is_not_forgotten(strategy):
     inputs, targets = tiny.pictures(per_class=3000, classes=2)

@@ -10,7 +10,7 @@ from flaxtl.convert.converting import plan_conversion
 from flaxtl.convert.readers import read_weights
 from flaxtl.pipeline import Pipeline
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
 @functools.cache

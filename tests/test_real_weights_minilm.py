@@ -9,7 +9,7 @@ import pytest
 from flaxtl.convert.converting import plan_conversion
 from flaxtl.convert.readers import read_weights
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
 @functools.cache

@@ -98,7 +98,7 @@ def made(tmp_path_factory):
     return functools.cache(lambda case: Runs(case, tmp_path_factory.mktemp(case)))
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=["full", pytest.param("lpft", marks=pytest.mark.slow)])
 def runs(request, made):
     return made(request.param)
 
@@ -166,6 +166,7 @@ def test_a_run_whose_states_are_all_damaged_says_so(full, capsys):
     assert "None of the states in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_was_kept(full):
     run = full.copy("no_space")
     before = sorted(int(p.name) for p in full.states(run).iterdir())

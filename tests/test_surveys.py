@@ -74,6 +74,7 @@ def test_a_curve_rises_with_examples_and_foretells_no_fall():
     assert accuracy >= curve.accuracy[-1] - 1e-9
 
 
+@pytest.mark.slow
 def test_what_a_curve_foretells_comes_true():
     features, source = _blobs(800, 1.5)
     half = source.subset(range(400))
