@@ -222,7 +222,7 @@ def test_no_accident_costs_anything(place):
     command = [sys.executable, SCRIPTS / "finetune.py"]
     given = words(place, "unused", "--epochs", "30")
     del given[given.index("--out") : given.index("--out") + 2]
-    own = ["--times", "3", "--peer-timeout", "30", "--out", place / "torture"]
+    own = ["--times", "3", "--peer-timeout", "20", "--out", place / "torture"]
     done = script("torture.py", *own, "--", *command, *given, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing was lost in 9 accidents" in done.stdout
