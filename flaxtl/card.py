@@ -134,6 +134,8 @@ class Head:
         temperature: what logits are divided by before they become probabilities.
         normalise: "rms" divides each example's features by their root mean square before the head.
         conformal: how prediction sets are made, or None.
+        rows: what is averaged where an example has several rows, as a long clip has windows: the "probabilities" that a
+            head says of each, or the "features", on whose average a solved head was solved.
     """
 
     path: str = "head"
@@ -142,6 +144,7 @@ class Head:
     temperature: float = 1.0
     normalise: Literal["none", "rms"] = "none"
     conformal: Conformal | None = None
+    rows: Literal["probabilities", "features"] = "probabilities"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,7 +108,9 @@ class Model:
         head = paths.subtree(like, path)
         fresh = {**params, path: head} if headless else surgery.graft(params, path, head)
         params = surgery.reinit(fresh, f"{path}/**", init, seed=seed, like=like)
-        card = self.card.with_head(labels=tuple(labels), task=task, temperature=1.0, normalise="none")
+        card = self.card.with_head(
+            labels=tuple(labels), task=task, temperature=1.0, normalise="none", rows="probabilities"
+        )
         return dataclasses.replace(
             self,
             network=network,
@@ -176,9 +178,14 @@ class Model:
     def logits(self, data: Any, *, batch_size: int = BATCH) -> np.ndarray:
         """Returns logits, float [examples, outputs], before the card's temperature.
 
-        The rows of one example (windows of a clip) are averaged as probabilities.
+        The rows of one example (windows of a clip) are averaged as the card's head says: as probabilities or, where the
+        head was solved on them, as features.
         """
-        values, index = self.outputs(data, batch_size=batch_size)
+        if self.card.head.rows == "features" and self.card.input.modality == "audio":  # all else has one row
+            values = self._head_outputs(self.features(data, batch_size=batch_size), batch_size)
+            index = np.arange(len(values))
+        else:
+            values, index = self.outputs(data, batch_size=batch_size)
         if not np.isfinite(values).all():
             raise TrainingError(
                 "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
@@ -191,6 +198,15 @@ class Model:
         if self.card.head.task == "multilabel":
             return _logit(mean_by_example(_sigmoid(values), index))
         return mean_by_example(values, index)
+
+    def _head_outputs(self, features: np.ndarray, batch_size: int) -> np.ndarray:
+        """Returns what the head says of features, float [examples, outputs], so many at a time."""
+        rows, run = stream_rows(len(features), batch_size), compiled(self.pipeline, self.network.border, None)
+        variables, place = spread(self.variables)
+        parts = [features[i : i + rows] for i in range(0, len(features), rows)]
+        padded = [np.pad(part, ((0, rows - len(part)), (0, 0))) for part in parts]
+        said = [np.asarray(run(variables, place(whole)))[: len(part)] for whole, part in zip(padded, parts)]
+        return np.concatenate(said)
 
     def predict(self, data: Any, *, batch_size: int = BATCH) -> Predictions:
         """Returns class names and calibrated probabilities.

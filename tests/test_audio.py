@@ -9,8 +9,9 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, softmax
 
+import flaxtl
 from flaxtl import nets
 from flaxtl.card import Audio, Card, Head, NetworkSpec
 from flaxtl.data import Loader, from_arrays, from_folder
@@ -216,3 +217,31 @@ def test_the_windows_of_a_clip_are_averaged_as_probabilities_where_several_label
     model = model.with_variables(variables)
     rows, _ = model.outputs([tone(0.2)])
     np.testing.assert_allclose(model.predict([tone(0.2)]).values[0], expit(rows).mean(axis=0), rtol=1e-5)
+
+
+def test_a_solved_head_predicts_from_a_clips_mean_features_and_a_trained_one_from_its_windows(tmp_path):
+    spec = NetworkSpec("yamnet", {"stem_width": 4, "widths": (4,), "strides": (1,)})
+    card = Card(Audio(16000, 0.1, 0.1, front_end="log_mel", settings={"bands": 8}), spec, (Head(labels=("a", "b")),))
+    model = Model(nets.build(spec, 2), {}, card)
+    model = model.with_variables(model.network.init(0, np.zeros(model.sample().shape, np.float32)))
+    # Each clip begins alike, so that its windows say other things than its mean.
+    clips = [np.concatenate([tone(0.1), tone(0.2, hertz=(300.0, 3000.0)[i % 2] + 40.0 * i)]) for i in range(6)]
+    source = from_arrays(np.stack(clips), ["a", "b"] * 3, modality="audio")
+    solved = flaxtl.finetune(model, source, strategy="head", cache="off").model
+    assert solved.card.head.rows == "features"
+    x = solved.features(source)
+    if solved.card.head.normalise == "rms":
+        x = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + 1e-12)
+    head = solved.params["head"]
+    np.testing.assert_allclose(solved.logits(source), x @ head["kernel"] + head["bias"], rtol=1e-3, atol=1e-3)
+    rows, index = solved.outputs(source)
+    assert len(rows) == 3 * len(clips)
+    apart = np.log([softmax(rows[index == i], axis=1).mean(axis=0) for i in range(len(clips))])
+    assert not np.allclose(softmax(solved.logits(source), axis=1), np.exp(apart), rtol=1e-2)
+    again = Model.load(solved.save(tmp_path / "m"))
+    np.testing.assert_array_equal(again.logits(source), solved.logits(source))
+    trained = flaxtl.finetune(model, source, strategy="lpft", epochs=1.0, cache="off").model
+    rows, index = trained.outputs(source)
+    apart = [softmax(rows[index == i], axis=1).mean(axis=0) for i in range(len(clips))]
+    np.testing.assert_allclose(softmax(trained.logits(source), axis=1), apart, atol=1e-5)
+    assert trained.with_head(("c", "d")).card.head.rows == "probabilities"

@@ -142,7 +142,9 @@ def attach(model: Model, head: SolvedHead) -> Model:
     if set(old) != {"kernel", "bias"}:
         raise ConfigError(f"The head {path!r} holds {listed(old)}; expected a dense layer's kernel and bias.")
     params = surgery.graft(model.params, path, {"kernel": kernel, "bias": bias})
-    card = model.card.with_head(normalise="rms" if unit else "none", temperature=float(head.temperature))
+    card = model.card.with_head(
+        normalise="rms" if unit else "none", temperature=float(head.temperature), rows="features"
+    )
     note = f"head {path!r} solved on {kernel.shape[0]} frozen features"
     return dataclasses.replace(
         model, variables={**model.variables, paths.PARAMS: params}, card=card, notes=(*model.notes, note)

@@ -105,10 +105,15 @@ class TrainPhase:
     def _initial(self, model: Model) -> Model:
         if self.phase.init == "keep":
             # A solved head is calibrated by the card's temperature, which the loss does not know of.
-            return model.with_temperature_in_head()
+            # Each window of a clip is a row of a batch, and the loss looks at what the head says of rows.
+            model = model.with_temperature_in_head()
+            card = model.card.with_head(rows="probabilities", conformal=model.card.head.conformal)
+            return dataclasses.replace(model, card=card)
         if self.phase.init == "again":
             start = self.work.kept(averaging.start_of(self.number - self.phase.member + 1))
-            return dataclasses.replace(model, variables=start, card=model.card.with_head(temperature=1.0))
+            return dataclasses.replace(
+                model, variables=start, card=model.card.with_head(temperature=1.0, rows="probabilities")
+            )
         # Nothing of the pretrained parameters is left, so what the card says of their origin goes too.
         fresh = dataclasses.replace(model, card=dataclasses.replace(model.card, provenance={}), notes=())
         variables = fresh.network.init(self.work.seed, _zeros(fresh))
