@@ -168,6 +168,10 @@ def test_of_two_cuts_the_better_stands_for_both_and_the_deep_one_is_explained():
     for factor, expected in ((1.1, 2), (0.9, 1)):
         cuts = [_trial("cut", sure + noise), _trial(auto.DEEP, factor * sure + noise)]
         assert auto.chosen([head, *cuts], source) == expected
+    phases = (Phase("train", start="blocks_0"),)
+    told = auto._why([_trial("cut", sure + noise), dataclasses.replace(head, name=auto.DEEP, phases=phases)], 1, source)
+    assert "--cut blocks_0 --cut-head new" in told
+    assert "the better one of two cuts" in told
     better = dataclasses.replace(_trial(auto.DEEP, 3.0 * sure), phases=(Phase("train", start="blocks_0"),))
     assert auto.chosen([head, better], source) == 1
     assert "--strategy cut --cut blocks_0 --cut-head new" in auto._why([head, better], 1, source)
