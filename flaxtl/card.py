@@ -132,7 +132,8 @@ class Head:
         task: "classification" (one of the labels), "multilabel" (any of them) or "regression".
         labels: names in the order of the outputs.
         temperature: what logits are divided by before they become probabilities.
-        normalise: "rms" divides each example's features by their root mean square before the head.
+        normalise: what is done to features before the head: "rms" divides each example's by their root mean square,
+            "root" takes their square roots first, with their signs.
         conformal: how prediction sets are made, or None.
         rows: what is averaged where an example has several rows, as a long clip has windows: the "probabilities" that a
             head says of each, or the "features", on whose average a solved head was solved.
@@ -142,7 +143,7 @@ class Head:
     task: Task = "classification"
     labels: tuple[str, ...] = ()
     temperature: float = 1.0
-    normalise: Literal["none", "rms"] = "none"
+    normalise: Literal["none", "rms", "root"] = "none"
     conformal: Conformal | None = None
     rows: Literal["probabilities", "features"] = "probabilities"
 

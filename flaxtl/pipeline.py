@@ -39,6 +39,32 @@ def rms_normalise(features_BD: Array, epsilon: float = 1e-12) -> Array:
     return features_BD * jax.lax.rsqrt(square + epsilon)
 
 
+@jax.custom_jvp
+def signed_root(x: Array) -> Array:
+    """Takes the square root of each value's size and keeps its sign; the derivative is bounded, for values near zero.
+
+    Example:
+        >>> signed_root(jnp.array([9.0, -4.0, 0.0])).tolist()
+        [3.0, -2.0, 0.0]
+    """
+    return jnp.sign(x) * jnp.sqrt(jnp.abs(x))
+
+
+@signed_root.defjvp
+def _signed_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (towards,) = primals, tangents
+    return signed_root(x), 0.5 * jax.lax.rsqrt(jnp.maximum(jnp.abs(x), _SMALL)) * towards
+
+
+# What the derivative of the root takes smaller values for: at 0 it would be infinite.
+_SMALL = 1e-4
+# What `Head.normalise` names.
+_NORMALISE: dict[str, Callable[[Array], Array]] = {
+    "rms": rms_normalise,
+    "root": lambda features_BD: rms_normalise(signed_root(features_BD)),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
     """A network between its card's preprocessing and its head; hashable, so that compilations are shared.
@@ -51,7 +77,7 @@ class Pipeline:
 
     network: Network
     preprocess: Preprocess
-    normalise: Literal["none", "rms"] = "none"
+    normalise: Literal["none", "rms", "root"] = "none"
 
     @classmethod
     def of(cls, network: Network, card: Card, files: Mapping[str, Path] | None = None) -> Pipeline:
@@ -81,7 +107,7 @@ class Pipeline:
         if self.normalise == "none" or not start <= border < stop:
             return self.network.forward(variables, x, start, stop, mode)
         x, state = self.network.forward(variables, x, start, border, mode)
-        return self.network.forward({**variables, **state}, rms_normalise(x), border, stop, mode)
+        return self.network.forward({**variables, **state}, _NORMALISE[self.normalise](x), border, stop, mode)
 
 
 @functools.lru_cache(maxsize=64)

@@ -130,6 +130,9 @@ class Training:
     feature_noise: float = 0.0
     """Adds four copies of each example's features, their brightness changed channel by channel by up to this share of
     the channel's range (FroFA; Bär et al. 2024); 0.1 to 1 were tried there. For solved heads with few examples."""
+    class_names: Literal["auto", "use", "ignore"] = "auto"
+    """Whether a solved head learns from what the classes of texts are called, as from one more example of each: auto
+    tries it with few examples, and keeps it where held-out examples gain."""
     wise: float | Literal["auto"] | None = None
     """How far to go from the parameters before training (0) to those after it (1) (WiSE-FT; Wortsman et al. 2022);
     auto chooses on validation data."""

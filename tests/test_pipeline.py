@@ -42,6 +42,14 @@ def test_equal_pipelines_share_their_compiled_function():
     assert compiled(lines[0], 0, None) is compiled(lines[1], 0, None)
 
 
+def test_the_root_has_a_derivative_everywhere_and_the_right_one_away_from_zero():
+    x = jnp.array([4.0, -0.25, 0.0, 1e-30])
+    slope = jax.vmap(jax.grad(pipeline.signed_root))(x)
+    assert np.allclose(slope[:2], [0.25, 1.0])
+    assert np.isfinite(slope).all()
+    assert np.allclose(pipeline.signed_root(x), [2.0, -0.5, 0.0, 1e-15])
+
+
 def test_the_head_sees_features_of_unit_root_mean_square():
     network = nets.build(CARD.network, 2)
     variables = network.init(0, jnp.zeros((1, 16, 16, 3)))

@@ -88,6 +88,8 @@ def test_scalings():
     np.testing.assert_allclose((x - shift) * factor, scaled, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(heads.scale(x, "unit")[0], axis=1), 1.0, rtol=1e-6)
     assert np.array_equal(heads.scale(x, "none")[0], x)
+    root = heads.scale(x, "root")[0]
+    np.testing.assert_allclose(np.sign(root) * root**2, x / np.abs(x).sum(1, keepdims=True), rtol=1e-5)
     almost = np.float32(0.1) * np.ones((50, 1), np.float32)
     almost[0] = np.nextafter(almost[0], 1)  # rounding is no signal
     assert not heads.scale(almost, "standard")[0].any()
@@ -140,14 +142,14 @@ def source(n=90, seed=0):
     return from_arrays(x.astype(np.float32), y, labels="abcd", modality="array")
 
 
-@pytest.mark.parametrize("scaling", ["unit", "standard"])
-def test_the_attached_head_says_what_the_solved_one_says(scaling):
+@pytest.mark.parametrize(("scaling", "normalise"), [("unit", "rms"), ("root", "root"), ("standard", "none")])
+def test_the_attached_head_says_what_the_solved_one_says(scaling, normalise):
     before, data = model(), source()
     features = before.features(data)
     head = solve_head(features, data.targets, 4, scalings=(scaling,), strengths=STRENGTHS, folds=2, repeats=1)
     after = attach(before, head)
     np.testing.assert_allclose(after.logits(data), head.logits(features), atol=2e-5)
-    assert after.card.head.normalise == ("rms" if scaling == "unit" else "none")
+    assert after.card.head.normalise == normalise
     probabilities = np.exp(head.logits(features) / head.temperature)
     np.testing.assert_allclose(
         after.predict(data).values, probabilities / probabilities.sum(1, keepdims=True), atol=2e-5

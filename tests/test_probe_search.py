@@ -115,6 +115,20 @@ def test_one_standard_error_rule_on_a_table():
     assert _one_standard_error([*rows[:1], CvRow("unit", 0.1, 0.6, 0, 0, 0), *rows[2:]], ("unit", "standard")) == 1
 
 
+def test_roots_are_taken_of_sparse_features_and_found_better_where_they_are():
+    rng = np.random.default_rng(3)
+    y = np.arange(60) % 4
+    strong = rng.random(size=(4, 40)) < 0.3
+    x = np.where(strong[y] & (rng.random((60, 40)) < 0.6), np.exp(2.5 * rng.normal(size=(60, 40))), 0.0)
+    head = solve_head(x, y, 4)
+    assert head.scaling == "root"
+    assert {row.scaling for row in head.cv.rows} == {"root", "unit", "standard"}
+    least = {s: min(row.loss for row in head.cv.rows if row.scaling == s) for s in ("root", "unit")}
+    assert least["root"] < least["unit"]
+    assert solve_head(x[:4], y[:4], 4).scaling == "root"  # without cross-validation too
+    assert {row.scaling for row in solve_head(x - 1e-3, y, 4).cv.rows} == {"unit", "standard"}
+
+
 def test_one_example_a_class_allows_no_cross_validation_and_says_so():
     x, y = np.eye(4, 10) + 0.1, np.arange(4)
     head = solve_head(x, y, 4)

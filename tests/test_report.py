@@ -32,14 +32,17 @@ NOT_TRIED = dict.fromkeys(("accuracy", "accuracy_se", "loss", "loss_se", "second
 AUTO = {
     "kind": "auto",
     "chosen": "lpft",
+    "chosen_label": "lpft 50%",
     "why": "LP-FT beats the head by more than its standard error.",
     "possible": True,
     "candidates": [
-        {"name": "head", "accuracy": 0.7, "accuracy_se": 0.04, "loss": 0.9, "loss_se": 0.1, "seconds": 1.0,
-         "memory_mb": 300.0, "tried": True, "note": ""},
-        {"name": "lpft", "accuracy": 0.8, "accuracy_se": 0.03, "loss": 0.6, "loss_se": 0.1, "seconds": 9.0,
-         "memory_mb": 900.0, "tried": True, "note": "10 epochs"},
-        {"name": "full", **NOT_TRIED, "tried": False, "note": "over the budget"},
+        {"name": "head", "share": 1.0, "label": "head", "accuracy": 0.7, "accuracy_se": 0.04, "loss": 0.9,
+         "loss_se": 0.1, "seconds": 1.0, "memory_mb": 300.0, "tried": True, "note": ""},
+        {"name": "lpft", "share": 1.0, "label": "lpft", "accuracy": 0.79, "accuracy_se": 0.03, "loss": 0.7,
+         "loss_se": 0.1, "seconds": 9.0, "memory_mb": 900.0, "tried": True, "note": ""},
+        {"name": "lpft", "share": 0.5, "label": "lpft 50%", "accuracy": 0.8, "accuracy_se": 0.03, "loss": 0.6,
+         "loss_se": 0.1, "seconds": 9.0, "memory_mb": 900.0, "tried": True, "note": "10 epochs"},
+        {"name": "full", "share": 1.0, "label": "full", **NOT_TRIED, "tried": False, "note": "over the budget"},
     ],
     "learning_curve": {
         "examples": [10, 20, 40], "accuracy": [0.5, 0.6, 0.7], "accuracy_se": [0.05, 0.04, 0.03],
@@ -171,6 +174,15 @@ def test_a_page_of_a_run_that_left_nothing_still_says_so(tmp_path):
     assert "trained for 5 steps." in page.text
 
 
+def test_of_several_shares_of_a_strategy_the_kept_one_is_told_from_the_others(tmp_path):
+    page = page_of(tmp_path, result([AUTO]))
+    assert page.text.count("chosen") == 1
+    assert "lpft 50%" in page.text
+    assert "part of the way" in page.text
+    whole = [row for row in AUTO["candidates"] if row["share"] == 1.0]
+    assert "part of the way" not in page_of(tmp_path, result([{**AUTO, "candidates": whole}])).text
+
+
 def test_one_candidate_and_one_point_are_shown_too(tmp_path):
     few = {**AUTO, "candidates": AUTO["candidates"][:1], "corrected": None, "learning_curve": None}
     assert "The candidates" in page_of(tmp_path, result([few])).headings
@@ -245,7 +257,7 @@ def test_every_plot_can_be_written_alone(tmp_path):
         "strengths": plots.strengths(CV),
         "curve": plots.learning_curve(AUTO["learning_curve"]),
         "depths": plots.depths(PROBE["depths"], "blocks_1"),
-        "candidates": plots.candidates(AUTO["candidates"], "lpft"),
+        "candidates": plots.candidates(AUTO["candidates"], "lpft 50%"),
         "training": plots.training(lines),
         "reliability": plots.reliability(metrics.reliability(p, y)),
     }

@@ -17,6 +17,7 @@ from flaxtl.activations.identity import View
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
+from flaxtl.probe.names import ClassNames, names_to_learn, solve_with_names
 from flaxtl.probe.noise import brightened
 from flaxtl.probe.problem import ClassWeight, HeadKind
 from flaxtl.probe.results import SolvedHead
@@ -33,6 +34,8 @@ def solve_and_attach(
     class_weight: ClassWeight = None,
     kind: HeadKind = "logistic",
     feature_noise: float = 0.0,
+    class_names: ClassNames = "auto",
+    tuned: bool = False,
     seed: int = 0,
     report: Reporter = lambda done: None,
 ) -> tuple[Model, dict[str, Any]]:
@@ -47,6 +50,8 @@ def solve_and_attach(
         class_weight: see `solve_head`.
         kind: what the head is; see `solve_head`.
         feature_noise: strength of the noise in copies of the features; see `brightened`.
+        class_names: whether texts are learned from what their classes are called too; see `names_to_learn`.
+        tuned: whether the backbone was trained on these examples; see `solve_with_names`.
         seed: of the cross-validation's folds, and of noise.
         report: told how many examples have their features.
 
@@ -61,19 +66,25 @@ def solve_and_attach(
     each = [_features(model, source, store, view, report) for view in (None, *views)]
     if feature_noise:
         each += brightened(each[0], feature_noise, seed=seed)
-    head = solve_head(
-        np.concatenate(each),
-        np.concatenate([targets] * len(each)),
-        len(model.card.labels),
-        task=task,
-        sample_weight=np.concatenate([np.asarray(source.weights, np.float32) / len(each)] * len(each)),
-        label_smoothing=smoothing,
-        class_weight=class_weight,
-        kind=kind,
-        seed=seed,
-        groups=_groups(source, len(each)),
-    )
-    return _with_sets(attach(model, head), head, source, found_by(head, each[0]))
+    everything = np.concatenate(each), np.concatenate([targets] * len(each))
+    settings: dict[str, Any] = {
+        "sample_weight": np.concatenate([np.asarray(source.weights, np.float32) / len(each)] * len(each)),
+        "groups": _groups(source, len(each)),
+        "task": task,
+        "label_smoothing": smoothing,
+        "class_weight": class_weight,
+        "kind": kind,
+        "seed": seed,
+    }
+    named, said = names_to_learn(source, class_names), {}
+    if named is None:
+        head = solve_head(*everything, len(model.card.labels), **settings)
+    else:
+        names = _features(model, named, store, None, lambda done: None)
+        head, _, said["class_names"] = solve_with_names(
+            *everything, names, class_names=class_names, tuned=tuned, **settings
+        )
+    return _with_sets(attach(model, head), head, source, {**found_by(head, each[0]), **said})
 
 
 def _with_sets(model: Model, head: SolvedHead, source: Source, found: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
@@ -136,15 +147,15 @@ def attach(model: Model, head: SolvedHead) -> Model:
     path = model.card.head.path
     old = paths.subtree(model.params, path)
     kernel, bias = np.asarray(head.kernel, np.float32), np.asarray(head.bias, np.float32)
-    unit = head.normalise == "unit"
-    if unit:  # the pipeline divides by the root mean square, which is the length over the square root of d
+    normalise: Any = {"unit": "rms", "root": "root", "none": "none"}[head.normalise]
+    if (
+        normalise != "none"
+    ):  # the pipeline divides by the root mean square, which is the length over the square root of d
         kernel = kernel / math.sqrt(kernel.shape[0])
     if set(old) != {"kernel", "bias"}:
         raise ConfigError(f"The head {path!r} holds {listed(old)}; expected a dense layer's kernel and bias.")
     params = surgery.graft(model.params, path, {"kernel": kernel, "bias": bias})
-    card = model.card.with_head(
-        normalise="rms" if unit else "none", temperature=float(head.temperature), rows="features"
-    )
+    card = model.card.with_head(normalise=normalise, temperature=float(head.temperature), rows="features")
     note = f"head {path!r} solved on {kernel.shape[0]} frozen features"
     return dataclasses.replace(
         model, variables={**model.variables, paths.PARAMS: params}, card=card, notes=(*model.notes, note)

@@ -54,7 +54,13 @@ class LearningCurve:
 
 
 def learning_curve(
-    features: np.ndarray, source: Source, *, scaling: str, strength: float, seed: int = 0
+    features: np.ndarray,
+    source: Source,
+    *,
+    scaling: str,
+    strength: float,
+    names: np.ndarray | None = None,
+    seed: int = 0,
 ) -> LearningCurve:
     """Solves heads on subsets, judges each on the examples that it left out, and fits a power law.
 
@@ -67,6 +73,7 @@ def learning_curve(
         source: the n examples; those that share a group with one of a subset are not judged by it.
         scaling: how features are scaled; what cross-validation chose.
         strength: of the penalty, likewise.
+        names: float [classes, d], one further example of each class that every subset has; see `flaxtl.probe.names`.
         seed: of the subsets.
 
     Example:
@@ -81,7 +88,8 @@ def learning_curve(
     usual = int(np.median(counts[counts > 0]))
     shots = [s for s in (2**k for k in range(20)) if s < 0.8 * usual] + [int(0.8 * usual)]
     shots = sorted({s for s in shots if 1 <= s < usual})
-    scaled, _, _ = scale(np.asarray(features, np.float32), scaling)
+    features = np.asarray(features, np.float32)
+    scaled, _, _ = scale(features if names is None else np.concatenate([features, names]), scaling)
     points = [_point(scaled, source, shot, strength, seed) for shot in shots]
     points = [(n, values) for n, values in points if len(values) > 1]
     sizes = tuple(n for n, _ in points)
@@ -92,18 +100,26 @@ def learning_curve(
 
 
 def _point(scaled: np.ndarray, source: Source, shot: int, strength: float, seed: int) -> tuple[int, list[float]]:
-    """Returns the mean size of the subsets and the accuracy outside each; all are solved in one program."""
+    """Returns the mean size of the subsets and the accuracy outside each; all are solved in one program.
+
+    Rows of `scaled` beyond the source's are of one further example of each class, in order.
+    """
     weights, judged = [], []
+    sizes: list[int] = []
+    further = np.arange(len(scaled) - len(source))
+    targets = np.concatenate([source.targets, further])
     for repeat in range(_REPEATS):
         chosen, rest = few_shot(source, shot, seed + 1000 * repeat)
         if len(rest) and len(np.unique(source.targets[chosen])) > 1:
             weights.append(np.bincount(chosen, minlength=len(source)).astype(np.float64))
+            sizes.append(len(chosen))
             judged.append(rest)
     if not weights:
         return 0, []
-    path = fit_path(scaled, source.targets, len(source.labels), [strength], np.stack(weights))
+    whole = np.concatenate([np.stack(weights), np.ones((len(weights), len(further)))], axis=1)
+    path = fit_path(scaled, targets, len(source.labels), [strength], whole)
     accuracies = [float(path.correct[0, fold, rest].mean()) for fold, rest in enumerate(judged)]
-    return round(float(np.mean([w.sum() for w in weights]))), accuracies
+    return round(float(np.mean(sizes))), accuracies
 
 
 def _foretold(

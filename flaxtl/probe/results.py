@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flaxtl.probe.simple_heads import unit_length
+from flaxtl.probe.simple_heads import scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +76,9 @@ class SolvedHead:
     """A dense layer on features, and how it was found.
 
     Attributes:
-        kernel: float32 [d, c]; on raw features, or on unit-length ones if `normalise` says so.
+        kernel: float32 [d, c]; on raw features, or on what `normalise` says.
         bias: float32 [c].
-        scaling: "unit", "standard" (already folded into kernel and bias) or "none".
+        scaling: "unit", "root", "standard" (already folded into kernel and bias) or "none".
         strength: of the penalty on scaled features.
         temperature: what logits are divided by to be calibrated; 1 if it could not be fitted.
         converged: whether the solution on all examples reached its tolerance.
@@ -94,11 +94,10 @@ class SolvedHead:
     cv: CvResult
 
     @property
-    def normalise(self) -> Literal["unit", "none"]:
-        """What has to be done to features before the dense layer."""
-        return "unit" if self.scaling == "unit" else "none"
+    def normalise(self) -> Literal["unit", "root", "none"]:
+        """What has to be done to features before the dense layer: see `scale`."""
+        return self.scaling if self.scaling in ("unit", "root") else "none"  # type: ignore[return-value]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Returns outputs float32 [m, c] of raw features [m, d], not divided by the temperature."""
-        x = np.asarray(features, np.float32)
-        return (unit_length(x) if self.normalise == "unit" else x) @ self.kernel + self.bias
+        return scale(np.asarray(features, np.float32), self.normalise)[0] @ self.kernel + self.bias

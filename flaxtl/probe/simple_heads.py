@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxtl.errors import ConfigError, DataError
 
-SCALINGS = ("unit", "standard", "none")
+SCALINGS = ("unit", "root", "standard", "none")
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
@@ -23,17 +23,27 @@ def unit_length(features: np.ndarray) -> np.ndarray:
     return features / np.where(length > 0, length, 1.0)
 
 
+def root_length(features: np.ndarray) -> np.ndarray:
+    """Takes each value's square root, keeping its sign, and divides each row by its length (Perronnin et al. 2010).
+
+    Example:
+        >>> root_length(np.array([[9.0, -16.0], [0.0, 0.0]])).tolist()
+        [[0.6, -0.8], [0.0, 0.0]]
+    """
+    return unit_length(np.sign(features) * np.sqrt(np.abs(features)))
+
+
 def scale(features: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scales features as a head is to see them.
 
     Args:
         features: float32 [n, d].
-        scaling: "unit" (each row has length one), "standard" (each feature has mean 0 and variance 1, and a
-            constant one becomes 0) or "none".
+        scaling: "unit" (each row has length one), "root" (each row of square roots has), "standard" (each feature has
+            mean 0 and variance 1, and a constant one becomes 0) or "none".
 
     Returns:
-        (scaled float32 [n, d], shift float64 [d], factor float64 [d]); but for "unit", which is no affine
-        map, scaled = (features - shift) · factor.
+        (scaled float32 [n, d], shift float64 [d], factor float64 [d]); but for "unit" and "root", which are no affine
+        maps, scaled = (features - shift) · factor.
 
     Example:
         >>> scale(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32), 'standard')[0].tolist()
@@ -41,7 +51,8 @@ def scale(features: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray, n
     """
     d = features.shape[1]
     if scaling != "standard":
-        return unit_length(features) if scaling == "unit" else features, np.zeros(d), np.ones(d)
+        length = {"unit": unit_length, "root": root_length}.get(scaling)
+        return features if length is None else length(features), np.zeros(d), np.ones(d)
     wide = features.astype(np.float64)
     mean, spread = wide.mean(0), wide.std(0)
     factor = np.where(spread > 1e-6 * np.abs(mean) + 1e-30, 1.0 / np.maximum(spread, 1e-30), 0.0)

@@ -26,7 +26,8 @@ def _solved(found: Found) -> str:
     settled = "" if found.get("converged", True) else " The solver did not reach its tolerance."
     heat = found.get("temperature", 1.0)
     heated = f" Logits are divided by {heat:.2f}, so that probabilities mean what they say." if heat != 1.0 else ""
-    return f"A new head was solved on {found['features']} frozen features: {found['summary']}.{settled}{heated}"
+    named = f" As for what the classes are called: {found['class_names']}." if "class_names" in found else ""
+    return f"A new head was solved on {found['features']} frozen features: {found['summary']}.{named}{settled}{heated}"
 
 
 def _trained(found: Found) -> str:
@@ -88,15 +89,20 @@ def _search(found: Found) -> list[Section]:
     sections = []
     rows = list(found.get("candidates") or ())
     if rows:
-        table = _candidates(rows, found.get("chosen"))
+        table = _candidates(rows, found.get("chosen_label"))
         title = "The candidates"
         alt = "Cross-validated accuracy of each candidate with its standard error; the table below has the numbers."
-        said = ("Mean ± standard error over held-out examples; ties go to the cheaper.",)
+        said = ["Mean ± standard error over held-out examples."]
+        if any(row.get("share", 1.0) < 1.0 for row in rows):
+            said.append(
+                "A percentage is the part of the way from the solved head to the trained model at which their "
+                "parameters were averaged (WiSE-FT)."
+            )
         if sum(row.get("accuracy") is not None for row in rows) > 1:
-            section = illustrated(title, said, alt, plots.candidates, (rows, found.get("chosen")), table)
-            sections.append(Section(title, said, section.plots, (table,)))
+            section = illustrated(title, said, alt, plots.candidates, (rows, found.get("chosen_label")), table)
+            sections.append(Section(title, tuple(said), section.plots, (table,)))
         else:
-            sections.append(Section(title, said, tables=(table,)))
+            sections.append(Section(title, tuple(said), tables=(table,)))
     curve = found.get("learning_curve")
     if curve and curve.get("examples"):
         sections.append(_learning_curve(curve))
@@ -107,12 +113,12 @@ def _candidates(rows: Sequence[Found], chosen: Any) -> Table:
     head = ("candidate", "accuracy", "loss", "seconds", "memory", "")
     cells = []
     for row in rows:
-        said = "chosen" if row["name"] == chosen else "" if row.get("tried", True) else "not tried"
+        said = "chosen" if row["label"] == chosen else "" if row.get("tried", True) else "not tried"
         note = "; ".join(part for part in (said, row.get("note") or "") if part)
         memory = row.get("memory_mb")
         cells.append(
             (
-                str(row["name"]),
+                str(row["label"]),
                 percent(row.get("accuracy"), row.get("accuracy_se")),
                 number(row.get("loss"), row.get("loss_se")),
                 number(row.get("seconds"), form=".1f"),

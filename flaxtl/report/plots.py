@@ -143,10 +143,10 @@ def candidates(rows: Sequence[Mapping[str, Any]], chosen: str | None = None) -> 
     rows = [row for row in rows if row.get("accuracy") is not None][::-1]
     figure, axes = _axes(height=1.0 + 0.32 * max(2, len(rows)))
     for place, row in enumerate(rows):
-        colour = COLOURS[1] if row["name"] == chosen else COLOURS[0]
+        colour = COLOURS[1] if row["label"] == chosen else COLOURS[0]
         error = 100 * (row.get("accuracy_se") or 0.0)
         axes.errorbar(100 * row["accuracy"], place, xerr=error, color=colour, marker="o", capsize=3)
-    names = [_short(row["name"]) + (" (chosen)" if row["name"] == chosen else "") for row in rows]
+    names = [_short(row["label"]) + (" (chosen)" if row["label"] == chosen else "") for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     _finish(axes, "cross-validated accuracy, % (± standard error)", "")

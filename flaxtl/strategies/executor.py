@@ -77,6 +77,8 @@ def _solve(work: Work, number: int, phase: Phase, model: Model, tuned: bool) -> 
             class_weight=None if phase.training.class_weight == "none" else "auto",
             kind=phase.training.head,
             feature_noise=phase.training.feature_noise,
+            class_names=phase.training.class_names,
+            tuned=tuned,
             seed=work.seed,
             report=lambda done: report(done, ""),
         )

@@ -64,6 +64,7 @@ class Result:
                 lines += _search(found)
             elif found["kind"] == "solve":
                 lines.append(f"head solved on {found['features']} features: {found['summary']}")
+                lines += [found["class_names"]] if "class_names" in found else []
             elif "best" in found:
                 lines.append(
                     f"best of {found['steps']} steps: step {found['best_step']} "
@@ -79,13 +80,12 @@ class Result:
 
 def _search(found: Mapping[str, Any]) -> list[str]:
     """Returns the evidence of a search as a table, and what it says of more labels."""
-    lines = [f"auto chose {found['chosen']}: {found['why']}"]
+    lines = [f"auto chose {found['chosen_label']}: {found['why']}"]
     if not found["possible"]:
         return lines
-    lines.append("  strategy     accuracy         log-loss         seconds  peak memory")
+    lines.append("  strategy       accuracy         log-loss         seconds  peak memory")
     for row in found["candidates"]:
-        part = f" {row['share']:.0%}" if row["share"] < 1 else ""
-        name = f"  {row['name'] + part:<11}"
+        name = f"  {row['label']:<13}"
         if not row["tried"]:
             lines.append(f"{name}  not tried: {row['note']}")
             continue

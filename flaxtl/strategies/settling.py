@@ -78,9 +78,11 @@ def require_meaningful(phases: Sequence[Phase], *, classification: bool, validat
             "time. Train from the pictures on, with --strategy lpft or full."
         )
     plain = Training()
-    solved = (training.head, training.feature_noise) != (plain.head, plain.feature_noise)
+    solved = any(getattr(training, name) != getattr(plain, name) for name in ("head", "feature_noise", "class_names"))
     if solved and not any(phase.kind == "solve" for phase in phases):
-        raise ConfigError("--head and --feature-noise say how a head is solved, and this strategy solves none.")
+        raise ConfigError(
+            "--head, --feature-noise and --class-names say how a head is solved, and this strategy solves none."
+        )
     if not classification and (training.class_weight != "none" or training.head != "logistic"):
         raise ConfigError("--class-weight and --head are for one class an example.")
 

@@ -57,6 +57,11 @@ class Trial:
     note: str = ""
 
     @property
+    def label(self) -> str:
+        """What tells it from the others: the strategy, and the share where it is not the whole way."""
+        return self.name if self.share == 1.0 else f"{self.name} {self.share:.0%}"
+
+    @property
     def known(self) -> np.ndarray:
         """Whether an example was held out: bool [n]."""
         return ~np.isnan(self.logits[:, 0])

@@ -28,6 +28,7 @@ class Manifest:
         targets: the class number of each.
         labels: class names in order.
         draws: "shots/draw" → {"train": […], "test": […]}, numbers of items.
+        groups: what a cross-validation must not divide, one an example: a speaker, a recording; or None.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Manifest:
     targets: list[int]
     labels: list[str]
     draws: dict[str, dict[str, list[int]]]
+    groups: list[str] | None = None
 
     @classmethod
     def read(cls, file: str | Path) -> Manifest:

@@ -19,7 +19,8 @@ def source_of(manifest: Manifest) -> Source:
     """Returns all examples of a set."""
     names = [manifest.labels[t] for t in manifest.targets]
     keys = [str(item) for item in manifest.items]
-    return Source.of(manifest.modality, manifest.read_items(), names, labels=manifest.labels, keys=keys)
+    groups = manifest.groups
+    return Source.of(manifest.modality, manifest.read_items(), names, labels=manifest.labels, keys=keys, groups=groups)
 
 
 class Worker:

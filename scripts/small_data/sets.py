@@ -28,6 +28,7 @@ class Pool:
         train: numbers of those that may be trained on; an entry of its own for each division of the set.
         test: numbers of those that are measured on, likewise; None takes what the largest draw leaves.
         labels: class names in order; by default natural order.
+        groups: what belongs together, one an example. Draws pay no heed to it; our cross-validation does.
     """
 
     items: list[Any]
@@ -35,6 +36,7 @@ class Pool:
     train: Sequence[Sequence[int]]
     test: Sequence[Sequence[int]] | None
     labels: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,8 @@ def _esc10(root: Path) -> Pool:
     items = [f"audio/{row['file']}" for row in rows]
     folds = [int(row["fold"]) for row in rows]
     train, test = ([i for i, fold in enumerate(folds) if fold in wanted] for wanted in ((1, 2), (3,)))
-    return Pool(items, [row["label"] for row in rows], [train], [test])
+    recordings = [row["file"].split("-")[1] for row in rows]
+    return Pool(items, [row["label"] for row in rows], [train], [test], groups=recordings)
 
 
 def _fsdd(root: Path) -> Pool:
@@ -103,7 +106,7 @@ def _fsdd(root: Path) -> Pool:
     digits, speakers = zip(*(Path(item).stem.split("_")[:2] for item in items))
     left_out = [[i for i, s in enumerate(speakers) if s == speaker] for speaker in sorted(set(speakers))]
     others = [sorted(set(range(len(items))) - set(test)) for test in left_out]
-    return Pool(items, list(digits), others, left_out)
+    return Pool(items, list(digits), others, left_out, groups=speakers)
 
 
 _MOBILENET, _MINILM = "mobilenet_v2_imagenet", "minilm_l6_v2"
@@ -138,11 +141,16 @@ def make_manifest(name: str, data: Path, draws: int) -> Manifest:
         test = candidates[parts[max(small.shots)][1]] if pool.test is None else np.asarray(pool.test[division])
         for shots, (chosen, _) in parts.items():
             drawn[f"{shots}/{draw}"] = {"train": candidates[chosen], "test": test}
-    return _compact(name, small.modality, root, whole, drawn)
+    return _compact(name, small.modality, root, whole, drawn, pool.groups)
 
 
 def _compact(
-    name: str, modality: Modality, root: Path, whole: Source, drawn: dict[str, dict[str, np.ndarray]]
+    name: str,
+    modality: Modality,
+    root: Path,
+    whole: Source,
+    drawn: dict[str, dict[str, np.ndarray]],
+    groups: Sequence[str] | None,
 ) -> Manifest:
     """Leaves out the examples that no draw has."""
     used = np.unique(np.concatenate([part for parts in drawn.values() for part in parts.values()]))
@@ -151,4 +159,5 @@ def _compact(
         key: {part: [place[int(i)] for i in items] for part, items in parts.items()} for key, parts in drawn.items()
     }
     items, targets = [whole.raw[i] for i in used], [int(whole.targets[i]) for i in used]
-    return Manifest(name, modality, str(root.resolve()), items, targets, list(whole.labels), draws)
+    kept = None if groups is None else [groups[i] for i in used]
+    return Manifest(name, modality, str(root.resolve()), items, targets, list(whole.labels), draws, kept)
