@@ -13,7 +13,7 @@ from flaxtl.errors import ConfigError, DataError
 from flaxtl.metrics import loss_and_accuracy
 from flaxtl.probe import solve_head
 from flaxtl.probe.results import CvRow
-from flaxtl.probe.search import ONE_DRAW, _one_standard_error
+from flaxtl.probe.search import FEW_GROUPS, ONE_DRAW, _chosen
 
 # Few strengths and folds, so that most tests share one compiled program.
 QUICK = {"strengths": (1.0, 0.1, 1e-2, 1e-3), "folds": 2, "repeats": 1, "scalings": ("standard",)}
@@ -90,7 +90,7 @@ def test_held_out_means_held_out():
 
 
 @pytest.mark.parametrize("order", [("unit", "standard"), ("standard", "unit")])
-def test_one_standard_error_rule(order):
+def test_chosen_rule(order):
     head = solve_head(X, Y, 4, scalings=order)
     rows, chosen = head.cv.rows, head.cv.best
     lowest = min(rows, key=lambda r: r.loss)
@@ -104,15 +104,24 @@ def test_one_standard_error_rule(order):
     assert {r.scaling for r in rows} == set(order)
 
 
-def test_one_standard_error_rule_on_a_table():
+def test_chosen_rule_on_a_table():
     rows = [
         CvRow("unit", 1.0, 0.9, 0.1, 0, 0),
         CvRow("unit", 0.1, 0.65, 0.5, 0, 0),
         CvRow("standard", 1.0, 0.59, 0.01, 0, 0),
         CvRow("standard", 0.1, 0.5, 0.1, 0, 0),
     ]
-    assert _one_standard_error(rows, ("unit", "standard")) == 2
-    assert _one_standard_error([*rows[:1], CvRow("unit", 0.1, 0.6, 0, 0, 0), *rows[2:]], ("unit", "standard")) == 1
+    assert _chosen(rows, ("unit", "standard")) == 2
+    assert _chosen([*rows[:1], CvRow("unit", 0.1, 0.6, 0, 0, 0), *rows[2:]], ("unit", "standard")) == 1
+
+
+def test_with_few_groups_the_lowest_loss_is_taken():
+    groups = [str(i % 6) for i in range(len(Y))]
+    for given, few in ((groups, True), ([str(i // 2) for i in range(len(Y))], False)):
+        head = solve_head(X, Y, 4, groups=given)
+        lowest = min(row.loss for row in head.cv.rows)
+        assert (head.cv.best.loss == lowest) == few
+    assert len(set(groups)) < FEW_GROUPS <= len(Y) // 2
 
 
 def test_roots_are_taken_of_sparse_features_and_found_better_where_they_are():
