@@ -40,7 +40,7 @@ class FinetuneConfig:
     weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
     gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters;
     contrastive first draws examples of one class together, then solves the head; scratch is the control without
-    pretraining; auto judges head, cut (of pictures and sound also a deeper one, of text contrastive) and lpft by your
+    pretraining; auto judges head, cut (of pictures also a deeper one, of text contrastive) and lpft by your
     data and keeps what is best."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""

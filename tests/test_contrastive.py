@@ -288,3 +288,4 @@ def test_auto_leaves_it_out_where_batches_are_worked_off_in_parts():
     assert auto.tried(Work(texts())) == ("cut", "contrastive", "lpft")
     assert auto.tried(Work(texts(), engine=Engine.of(microbatch=4))) == ("cut", "lpft")
     assert auto.tried(Work(tiny.source())) == ("cut", "deep_cut", "lpft")
+    assert auto.tried(Work(dataclasses.replace(tiny.source(), modality="audio"))) == ("cut", "lpft")
