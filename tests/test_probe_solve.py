@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.probe import fit_path
+from flaxtl.probe.simple_heads import unit_length
 from flaxtl.probe.solve import one_hot, principal_axes
 
 STRENGTHS = (1e-3, 1.0, 0.1)
@@ -222,3 +223,15 @@ def test_what_cannot_be_solved_is_refused(change, error, words):
     good = {"features": np.eye(4, 2), "targets": np.array([0, 1, 0, 1]), "classes": 2, "strengths": [0.1]}
     with pytest.raises(error, match=words):
         fit_path(**{**good, **change})
+
+
+def test_a_weak_strength_alone_is_solved_as_at_the_end_of_a_path():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(77), 2)
+    x = unit_length(rng.normal(size=(77, 96))[y] + 0.6 * rng.normal(size=(154, 96))).astype(np.float32)
+    strengths = float(x.var(0).sum()) * np.logspace(0, -5, 11)
+    path = fit_path(x, y, 77, strengths)
+    for place, strength in enumerate(strengths):
+        alone = fit_path(x, y, 77, [strength])
+        assert alone.converged.all()
+        np.testing.assert_allclose(alone.objective[0], path.objective[place], rtol=1e-3)

@@ -256,4 +256,4 @@ def _lead(variance: float, strongest: float) -> np.ndarray:
     """Returns strengths that lead from the features' variance to a much weaker first one, too far to go at once."""
     if not variance > strongest:
         return np.zeros(0)
-    return variance * _LEAD ** -np.arange(int(math.log(variance / strongest) / math.log(_LEAD)), dtype=np.float64)
+    return variance * _LEAD ** -np.arange(math.ceil(math.log(variance / strongest) / math.log(_LEAD)), dtype=np.float64)
