@@ -196,6 +196,16 @@ def test_a_budget_too_small_to_judge_by_solves_the_head():
     assert result.evidence[1]["kind"] == "solve"
 
 
+def test_the_learning_curve_is_left_out_where_little_time_is_left(monkeypatch):
+    plenty = flaxtl.finetune(tiny.model(), tiny.source(), **SETTINGS)
+    assert plenty.evidence[0]["learning_curve"] is not None
+    monkeypatch.setattr(auto, "_SPARE", 1e9)
+    little = flaxtl.finetune(tiny.model(), tiny.source(), **SETTINGS | {"budget": "10m"})
+    assert little.evidence[0]["learning_curve"] is None
+    assert little.evidence[0]["chosen"] == plenty.evidence[0]["chosen"]
+    assert "the head alone may reach" not in little.summary()
+
+
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     settings = {**SETTINGS, "out": str(tmp_path / "run")}

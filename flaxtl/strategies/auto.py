@@ -53,6 +53,8 @@ USUAL_SHARE = 0.75
 # Training sees about so many examples in all; of the few there are, each often.
 _SEEN = 2000
 _DECISION = "decision"
+# The learning curve is left out where fewer than so many times a fold's seconds are left.
+_SPARE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +110,11 @@ def search(work: Work, model: Model, config: FinetuneConfig) -> Decision:
     if not trials[0].known.any():
         why = "The budget was spent before the head could be judged on held-out examples, so it alone is solved."
         return _unjudged(head, why, clock)
-    curve = _curve(work, model, config.training.class_names)
-    return _kept(_decided(work, trials, curve, clock), judge)
+    place = chosen(trials, source)
+    # What is left must do for the final run too, which takes about as long as a fold's.
+    wanted = (trials[0].seconds + trials[place].seconds) / len(folds)
+    curve = _curve(work, model, config.training.class_names) if clock.left > _SPARE * wanted else None
+    return _kept(_decided(work, trials, place, curve, clock), judge)
 
 
 def _kept(decision: Decision, judge: Judge) -> Decision:
@@ -241,9 +246,8 @@ def chosen(trials: Sequence[Trial], source: data.Source) -> int:
     return next(stand[name] for name in order if name in stand and tied(stand[name], best))
 
 
-def _decided(work: Work, trials: list[Trial], curve: LearningCurve, clock: Clock) -> Decision:
-    source, place = work.train, chosen(trials, work.train)
-    winner = trials[place]
+def _decided(work: Work, trials: list[Trial], place: int, curve: LearningCurve | None, clock: Clock) -> Decision:
+    source, winner = work.train, trials[place]
     phases = winner.phases
     if winner.share < 1.0:
         phases = _part_of_the_way(phases, winner.share)
@@ -254,7 +258,7 @@ def _decided(work: Work, trials: list[Trial], curve: LearningCurve, clock: Clock
         "why": _why(trials, place, source),
         "possible": True,
         "candidates": [_row(trial, source) for trial in trials],
-        "learning_curve": curve.to_dict(),
+        "learning_curve": None if curve is None else curve.to_dict(),
         "corrected": _corrected(trials, source),
         "budget_seconds": None if clock.budget == float("inf") else clock.budget,
         "seconds": round(clock.spent, 1),

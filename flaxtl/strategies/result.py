@@ -92,7 +92,8 @@ def _search(found: Mapping[str, Any]) -> list[str]:
         memory = "" if row["memory_mb"] is None else f"{row['memory_mb']:>8} MB"
         figures = f"{row['accuracy']:.3f} ± {row['accuracy_se']:.3f}    {row['loss']:.3f} ± {row['loss_se']:.3f}"
         lines.append(f"{name}  {figures}  {row['seconds']:>8.1f} {memory}  {row['note']}".rstrip())
-    corrected, foretold = found["corrected"], found["learning_curve"]["foretold"]
+    corrected, curve = found["corrected"], found["learning_curve"]
+    foretold = None if curve is None else curve["foretold"]
     if corrected is not None:
         interval = f"{corrected['low']:.1%} to {corrected['high']:.1%}"
         lines.append(f"accuracy without the optimism of the choice: {corrected['accuracy']:.1%} ({interval})")
