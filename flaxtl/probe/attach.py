@@ -148,9 +148,8 @@ def attach(model: Model, head: SolvedHead) -> Model:
     old = paths.subtree(model.params, path)
     kernel, bias = np.asarray(head.kernel, np.float32), np.asarray(head.bias, np.float32)
     normalise: Any = {"unit": "rms", "root": "root", "none": "none"}[head.normalise]
-    if (
-        normalise != "none"
-    ):  # the pipeline divides by the root mean square, which is the length over the square root of d
+    if normalise != "none":
+        # The pipeline divides by the root mean square, which is the length over the square root of d.
         kernel = kernel / math.sqrt(kernel.shape[0])
     if set(old) != {"kernel", "bias"}:
         raise ConfigError(f"The head {path!r} holds {listed(old)}; expected a dense layer's kernel and bias.")

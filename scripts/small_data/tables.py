@@ -172,8 +172,8 @@ _OF_AUTO = (
     "Paired over the draws that both methods have, in points of accuracy, mean ± standard error. Regret: how much the "
     "best fixed method, ours or a peer's, known only from the test parts, would have given more. auto's and the head's "
     "settings were chosen while the first four draws of flowers, sign_digits and banking77, the first of fashion_mnist "
-    "and all of esc10 and fsdd were looked at; the others are fresh. Longest: the wall time of auto's slowest job, and "
-    "what it is of the budget."
+    "and all of esc10 and fsdd were looked at (with one example a class all draws of all sets); the others are fresh. "
+    "Longest: the wall time of auto's slowest job, and what it is of the budget."
 )
 
 
