@@ -1,8 +1,9 @@
 """`strategy="auto"`: the head is solved, dearer strategies are tried where more may be had, what is worth it is kept.
 
 All strategies are judged by the same folds, each example by models that did not see it, and by their calibrated
-log-loss. Strategies within one standard error of the best are tied, the error being that of their difference on the
-same examples; ties go by `TIES`. What is kept is trained again on all labels.
+log-loss; they race, so that none takes time that is clearly behind. Strategies within one standard error of the best
+are tied, the error being that of their difference on the same examples; ties go by `TIES`. What is kept is trained
+again on all labels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from flaxtl import data, metrics
 from flaxtl.card import Conformal
 from flaxtl.config import FinetuneConfig
+from flaxtl.errors import listed
 from flaxtl.model import Model
 from flaxtl.probe.attach import features_of
 from flaxtl.probe.curve import LearningCurve, learning_curve
@@ -24,6 +26,7 @@ from flaxtl.probe.search import solve_head
 from flaxtl.strategies.borders import border_by_cost, segment_costs, segment_named
 from flaxtl.strategies.clock import Clock, seconds_of
 from flaxtl.strategies.phases import Phase, phases_of
+from flaxtl.strategies.racing import Entry, alone, race
 from flaxtl.strategies.trials import Journal, Judge, Trial, paired
 from flaxtl.strategies.work import Work
 
@@ -112,7 +115,7 @@ def search(work: Work, model: Model, config: FinetuneConfig) -> Decision:
         return _unjudged(head, why, clock)
     place = chosen(trials, source)
     # What is left must do for the final run too, which takes about as long as a fold's.
-    wanted = (trials[0].seconds + trials[place].seconds) / len(folds)
+    wanted = sum(trials[i].seconds / trials[i].known.mean() / len(folds) for i in {0, place})
     curve = _curve(work, model, config.training.class_names) if clock.left > _SPARE * wanted else None
     return _kept(_decided(work, trials, place, curve, clock), judge)
 
@@ -139,36 +142,22 @@ def _part_of_the_way(phases: tuple[Phase, ...], share: float) -> tuple[Phase, ..
 
 
 def judge_all(judge: Judge, head: tuple[Phase, ...], config: FinetuneConfig) -> list[Trial]:
-    """Tries the head, and what may be better, from the cheapest to the dearest."""
-    trials = [judge.head(head)]
-    if not trials[0].known.any():
-        return trials
-    reason = _nothing_more(judge, trials[0])
-    costs = segment_costs(judge.model) if not reason else (1.0,)
-    names = tried(judge.work)
-    for name, phases in _dearer(judge, config, costs) if not reason else [(name, ()) for name in names]:
-        why = reason or _too_dear(judge, trials, phases, costs)
-        if why:
-            empty = np.full_like(trials[0].logits, np.nan)
-            trials.append(Trial(name, (), 1.0, empty, 1.0, 0.0, None, why))
-        else:
-            trials += judge.trained(name, phases) if phases[0].kind == "solve" else [judge.tuned(name, phases)]
-    return trials
-
-
-def _too_dear(judge: Judge, trials: Sequence[Trial], phases: tuple[Phase, ...], costs: Sequence[float]) -> str:
-    """Says why what has not begun cannot end within the budget, going by what was tried before, or nothing."""
-    last = trials[-1]
-    if last.name == "head":
-        return ""
-    if not last.known.any():
-        return f"{last.name}, which is cheaper, did not fit into the budget"
-    # What is below a twentieth of the network is not what the time went to.
-    ratio = _share_above(judge.model, phases, costs) / max(_share_above(judge.model, last.phases, costs), 0.05)
-    wanted = ratio * last.seconds * (len(judge.folds) + 1) / len(judge.folds)
-    if wanted <= judge.clock.left:
-        return ""
-    return f"it would take about {wanted:.0f} s, and {max(judge.clock.left, 0.0):.0f} are left of the budget"
+    """Tries the head, and what may be better in a race against each other and the head."""
+    trial = alone(judge, Entry("head", head))
+    if not trial.known.any():
+        return [trial]
+    reason = _nothing_more(judge, trial)
+    if reason:
+        empty = np.full_like(trial.logits, np.nan)
+        rest = [Trial(name, (), 1.0, empty, 1.0, 0.0, None, reason) for name in tried(judge.work)]
+        return [trial, *rest]
+    costs = segment_costs(judge.model)
+    entries = [
+        # What is below a twentieth of the network is not what the time goes to.
+        Entry(name, phases, max(_share_above(judge.model, phases, costs), 0.05))
+        for name, phases in _dearer(judge, config, costs)
+    ]
+    return [trial, *race(judge, entries, [trial])]
 
 
 def _share_above(model: Model, phases: tuple[Phase, ...], costs: Sequence[float]) -> float:
@@ -226,22 +215,28 @@ def _nothing_more(judge: Judge, head: Trial) -> str:
 
 def chosen(trials: Sequence[Trial], source: data.Source) -> int:
     """Returns the number of the trial to keep; see `TIES` and `USUAL_SHARE`."""
-    losses = {i: trial.losses(source.targets) for i, trial in enumerate(trials) if trial.known.any()}
-    means = {i: paired(loss, source)[0] for i, loss in losses.items()}
+    eligible = [i for i, trial in enumerate(trials) if trial.eligible]
+    losses = {i: trials[i].losses(source.targets) for i in eligible}
+
+    def mean(i: int) -> float:
+        return paired(losses[i], source)[0]
 
     def tied(i: int, best: int) -> bool:
-        mean, error = paired(losses[i] - losses[best], source)
-        return i == best or mean <= error
+        worse, error = paired(losses[i] - losses[best], source)
+        return i == best or worse <= error
 
     stand = {}
-    for name in dict.fromkeys(trials[i].name for i in losses):
-        shares = [i for i in losses if trials[i].name == name]
-        best = min(shares, key=lambda i: means[i])
+    for name in dict.fromkeys(trials[i].name for i in eligible):
+        shares = [i for i in eligible if trials[i].name == name]
+        best = min(shares, key=mean)
         usual = min(shares, key=lambda i: abs(trials[i].share - USUAL_SHARE))
         stand[name] = usual if tied(usual, best) else best
+    # Strategies are compared where all of them were judged.
+    there = np.all([trials[i].known for i in stand.values()], axis=0)
+    losses = {i: trials[i].on(there, source).losses(source.targets) for i in stand.values()}
     if {"cut", DEEP} <= set(stand):
-        del stand[max("cut", DEEP, key=lambda name: means[stand[name]])]
-    best = min(stand.values(), key=lambda i: means[i])
+        del stand[max("cut", DEEP, key=lambda name: mean(stand[name]))]
+    best = min(stand.values(), key=mean)
     order = [*TIES.get(source.modality, _CHEAPEST_FIRST), *stand]
     return next(stand[name] for name in order if name in stand and tied(stand[name], best))
 
@@ -301,12 +296,13 @@ def _curve(work: Work, model: Model, class_names: ClassNames) -> LearningCurve:
 
 
 def _corrected(trials: Sequence[Trial], source: data.Source) -> dict[str, Any] | None:
-    tried = [trial for trial in trials if trial.known.any()]
+    # Who fell behind on the first fold is known on that one alone.
+    tried = [trial for trial in trials if trial.eligible]
     correct = np.stack([trial.correct(source.targets) for trial in tried], axis=1)
     figure = metrics.corrected_winner(correct, larger_is_better=True, groups=source.groups, weights=source.weights)
     if np.isnan(figure.value):
         return None
-    method = "bootstrap bias-corrected cross-validation over all candidates, each with its own nested choices"
+    method = "bootstrap bias-corrected cross-validation over all that could be chosen, each with its own nested choices"
     return {"accuracy": figure.value, "low": figure.low, "high": figure.high, "method": method}
 
 
@@ -327,8 +323,22 @@ def _why(trials: Sequence[Trial], place: int, source: data.Source) -> str:
         reasons = {trial.note for trial in trials if trial.note}
         return f"The head alone: {'; '.join(sorted(reasons)) or 'nothing else was tried'}."
     others = [trial for trial in tried if trial.name != winner.name]
-    rival = min(others, key=lambda trial: paired(trial.losses(source.targets), source)[0])
-    gain, error = paired(rival.losses(source.targets) - winner.losses(source.targets), source)
+    late = {trial.name for trial in others if trial.state == "late"}
+    rivals = [trial for trial in others if trial.eligible] or [trial for trial in others if trial.name not in late]
+    said = _against(winner, [_gain(winner, trial, source) for trial in rivals], source) if rivals else ""
+    unheard = f"For {listed(sorted(late))} too little time was left, whatever it is worth." if late else ""
+    return " ".join(filter(None, (said, unheard)))
+
+
+def _gain(winner: Trial, rival: Trial, source: data.Source) -> tuple[float, float, Trial]:
+    """Returns by how much a rival's log-loss is above the winner's where both are known, the error, and the rival."""
+    there = winner.known & rival.known
+    theirs, ours = (trial.on(there, source).losses(source.targets) for trial in (rival, winner))
+    return (*paired(theirs - ours, source), rival)
+
+
+def _against(winner: Trial, gains: Sequence[tuple[float, float, Trial]], source: data.Source) -> str:
+    gain, error, rival = min(gains, key=lambda found: found[0])
     name, reason = winner.name, "which is cheaper"
     if name == DEEP:  # which is no strategy's name
         name += f" (--strategy cut --cut {winner.phases[-1].start} --cut-head new)"

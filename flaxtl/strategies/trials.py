@@ -7,11 +7,10 @@ import json
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -21,7 +20,7 @@ from flaxtl.data import Source
 from flaxtl.model import Model
 from flaxtl.strategies.averaging import between
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.clock import Clock, OutOfTimeError, compiling
+from flaxtl.strategies.clock import Clock
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.work import Work
@@ -42,9 +41,11 @@ class Trial:
         share: how far from the solved head to the trained model (WiSE-FT).
         logits: float32 [n, c], NaN for examples that were never held out.
         temperature: what they are divided by to be calibrated.
-        seconds: that all folds took.
+        seconds: that the folds took.
         memory: bytes at the peak; None where the system does not say.
         note: why it was not tried, or only on some folds.
+        state: "behind" where another is better, "late" where too little time is left for its final run; only what is
+            "eligible" and was tried may be chosen.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Trial:
     seconds: float
     memory: float | None
     note: str = ""
+    state: Literal["eligible", "behind", "late"] = "eligible"
 
     @property
     def label(self) -> str:
@@ -70,6 +72,20 @@ class Trial:
     def probabilities(self) -> np.ndarray:
         """Calibrated, NaN where unknown: float64 [n, c]."""
         return softmax(self.logits.astype(np.float64) / self.temperature, axis=1)
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be chosen."""
+        return self.state == "eligible" and bool(self.known.any())
+
+    def on(self, there: np.ndarray, source: Source) -> Trial:
+        """Returns it as if it knew no other examples than these (bool [n]); they then decide on its temperature."""
+        if not (self.known & ~there).any():
+            return self
+        there = there & self.known
+        logits = np.where(there[:, None], self.logits, np.nan).astype(np.float32)
+        temperature = metrics.fit_temperature(logits[there], source.targets[there], _weights(source)[there])
+        return dataclasses.replace(self, logits=logits, temperature=temperature)
 
     def losses(self, targets: np.ndarray) -> np.ndarray:
         """Returns the calibrated log-loss of each example, NaN where unknown: float64 [n]."""
@@ -130,67 +146,32 @@ class Judge:
     journal: Journal
     heads: dict[int, Model] = dataclasses.field(default_factory=dict)
 
-    def head(self, phases: tuple[Phase, ...]) -> Trial:
-        """Tries the solved head: in each fold it chooses its own strength, so that nothing is seen twice."""
-        return self._tried("head", phases, lambda fold: self._of_head(fold, phases[0])[None], (1.0,))[0]
+    def held_out(self, name: str, phases: tuple[Phase, ...], fold: int) -> np.ndarray:
+        """Returns what a strategy says of a fold's test part: float32 [shares, m, c], see `shares_of`.
 
-    def trained(self, name: str, phases: tuple[Phase, ...]) -> list[Trial]:
-        """Tries a strategy that goes on from the solved head; one trial for each of `SHARES`."""
-        return self._tried(name, phases, lambda fold: self._of_training(fold, phases), SHARES)
+        In each fold a solved head chooses its own strength, so that nothing is seen twice.
 
-    def tuned(self, name: str, phases: tuple[Phase, ...]) -> Trial:
-        """Tries a strategy that ends with a solved head."""
-        return self._tried(name, phases, lambda fold: self._of_tuning(fold, phases)[None], (1.0,))[0]
-
-    def _tried(
-        self, name: str, phases: tuple[Phase, ...], run: Callable[[int], np.ndarray], shares: Sequence[float]
-    ) -> list[Trial]:
-        began, note = time.perf_counter(), ""
-        found: list[np.ndarray] = []
-        taken: list[tuple[float, float]] = []
-        with peak_memory() as memory:
-            for fold in range(len(self.folds)):
-                note = self._note(taken)
-                if note:
-                    break
-                try:
-                    with compiling() as compiled:
-                        since = time.perf_counter()
-                        found.append(self._kept(f"{name}_{fold}", fold, run))
-                    taken.append((time.perf_counter() - since, compiled()))
-                except OutOfTimeError:
-                    note = "given up when the budget was spent"
-                    break
-        seconds = time.perf_counter() - began
-        if len(found) < 2:
-            empty = np.full((len(self.work.train), len(self.work.train.labels)), np.nan, np.float32)
-            return [Trial(name, phases, share, empty, 1.0, seconds, memory(), note) for share in shares]
-        note = f"on {len(found)} of {len(self.folds)} folds: {note}" if note else ""
-        return [
-            self._trial(name, phases, share, [parts[place] for parts in found], seconds, memory(), note)
-            for place, share in enumerate(shares)
-        ]
-
-    def _note(self, taken: Sequence[tuple[float, float]]) -> str:
-        """Says why no further fold fits into the budget, or nothing where one does; the last run is on everything.
-
-        `taken` holds the seconds of each fold and those of them that went to compiling, which the next is spared.
+        Raises:
+            OutOfTimeError: the budget was spent before it was done.
         """
-        if not taken:
-            return "" if self.clock.left > 0 else "no time left"
-        each = float(np.mean([seconds - compiled for seconds, compiled in taken]))
-        wanted = 2.2 * each + max(compiled for _, compiled in taken)
-        if wanted < self.clock.left:
-            return ""
-        return f"another fold and the final run would take {wanted:.0f} s, and {max(self.clock.left, 0):.0f} are left"
-
-    def _kept(self, name: str, fold: int, run: Callable[[int], np.ndarray]) -> np.ndarray:
-        kept = self.journal.get(name)
+        kept = self.journal.get(f"{name}_{fold}")
         if kept is not None:
-            return kept["values"]
-        values = run(fold)
-        self.journal.put(name, values)
+            return np.asarray(kept["values"])
+        if shares_of(phases) == SHARES:
+            values = self._of_training(fold, phases)
+        elif len(phases) == 1 and phases[0].kind == "solve":
+            values = self._of_head(fold, phases[0])[None]
+        else:
+            values = self._of_tuning(fold, phases)[None]
+        self.journal.put(f"{name}_{fold}", values)
         return values
+
+    def trials(self, parts: Sequence[np.ndarray], **about: Any) -> list[Trial]:
+        """Returns a trial for each share, from what a strategy said of the first folds, and all else of a trial."""
+        return [
+            self._trial([values[place] for values in parts], share=share, **about)
+            for place, share in enumerate(shares_of(about["phases"]))
+        ]
 
     def _part(self, fold: int) -> Work:
         """Returns the work on a fold's training part, which keeps nothing and shows nothing."""
@@ -235,16 +216,7 @@ class Judge:
         held_out = self.work.train.subset(self.folds[fold][1])
         return model.logits(self._part(fold).enter(model, held_out, start))
 
-    def _trial(
-        self,
-        name: str,
-        phases: tuple[Phase, ...],
-        share: float,
-        parts: Sequence[np.ndarray],
-        seconds: float,
-        memory: float | None,
-        note: str,
-    ) -> Trial:
+    def _trial(self, parts: Sequence[np.ndarray], **about: Any) -> Trial:
         source = self.work.train
         total = np.zeros((len(source), len(source.labels)))
         often = np.zeros(len(source))
@@ -253,9 +225,15 @@ class Judge:
             total[test[counted]] += values[counted]
             often[test[counted]] += 1
         logits = np.where(often[:, None] > 0, total / np.maximum(often, 1)[:, None], np.nan).astype(np.float32)
-        there = often > 0
-        temperature = metrics.fit_temperature(logits[there], source.targets[there], _weights(source)[there])
-        return Trial(name, phases, share, logits, temperature, seconds, memory, note)
+        there, temperature = often > 0, 1.0
+        if there.any():
+            temperature = metrics.fit_temperature(logits[there], source.targets[there], _weights(source)[there])
+        return Trial(logits=logits, temperature=temperature, **about)
+
+
+def shares_of(phases: tuple[Phase, ...]) -> tuple[float, ...]:
+    """Returns the parts of the way to the trained model that are tried: all where it goes on from a solved head."""
+    return SHARES if len(phases) > 1 and phases[0].kind == "solve" else (1.0,)
 
 
 def paired(difference: np.ndarray, source: Source) -> tuple[float, float]:
