@@ -130,6 +130,7 @@ def test_a_short_budget_lets_the_dear_one_compete_on_one_fold_and_keeps_time_to_
     assert found["deep_cut"].eligible
     assert "on 1 of 3 folds: another fold and the final run would take about 55 s" in found["deep_cut"].note
     assert not found["lpft"].known.any()
+    assert found["lpft"].label == "lpft"
     assert "one fold and the final run" in found["lpft"].note
 
 

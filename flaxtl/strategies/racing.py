@@ -161,7 +161,7 @@ def _told_apart(judge: Judge, folds: int) -> bool:
 
 
 def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]:
-    """Returns an entry's trials, as of its first so many folds; what too few examples judge counts as not tried."""
+    """Returns an entry's trials, as of its first so many folds; one of no use where too few examples judge it."""
     parts, note = entry.parts[:folds], entry.note
     if len(parts) == 1 < len(judge.folds) and not _told_apart(judge, 1):
         parts = []
@@ -173,4 +173,5 @@ def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]
         note = f"on {len(parts)} of {len(judge.folds)} folds: {note}"
     seconds = sum(spent for spent, _ in entry.taken)
     about = {"name": entry.name, "phases": entry.phases, "seconds": seconds, "memory": entry.memory}
-    return judge.trials(parts, **about, note=note, state=state)
+    trials = judge.trials(parts, **about, note=note, state=state)
+    return trials if parts else trials[-1:]
