@@ -112,6 +112,16 @@ def test_a_few_examples_leave_nobody_behind(monkeypatch):
     assert _folds_of(judge, "deep_cut") == [0, 1, 2]
 
 
+def test_a_dear_one_is_not_begun_where_too_few_folds_of_it_fit_to_judge_it_by(monkeypatch):
+    monkeypatch.setattr(Told, "held_out", _same(Told.held_out))
+    # With 5 examples in a fold it takes two, and the final run: 80 s; with 30 it takes one.
+    for per_class, begun in ((5, False), (30, True)):
+        judge = _judge(monkeypatch, LEVEL, SECONDS, per_class=per_class, budget=85.0)
+        _, found = _run(judge, ("cut", "deep_cut"))
+        assert bool(_folds_of(judge, "deep_cut")) == begun
+        assert found["deep_cut"].known.any() == begun
+
+
 def test_a_few_groups_leave_nobody_behind(monkeypatch):
     groups = [str(i // 10) for i in range(90)]
     judge = _judge(monkeypatch, {**LEVEL, "cut": 8.0, "deep_cut": 0.0}, SECONDS, groups=groups)
@@ -131,7 +141,7 @@ def test_a_short_budget_lets_the_dear_one_compete_on_one_fold_and_keeps_time_to_
     assert "on 1 of 3 folds: another fold and the final run would take about 55 s" in found["deep_cut"].note
     assert not found["lpft"].known.any()
     assert found["lpft"].label == "lpft"
-    assert "one fold and the final run" in found["lpft"].note
+    assert "1 fold and the final run" in found["lpft"].note
 
 
 def test_who_leaves_another_behind_and_is_late_himself_no_longer_stands_in_its_way(monkeypatch):

@@ -118,8 +118,9 @@ def _no_time(judge: Judge, entry: Entry, entries: Sequence[Entry]) -> str:
         if not before[-1].parts:
             return f"{before[-1].name}, which is cheaper, did not fit into the budget"
         # What was tried before tells what its steps take here.
-        wanted = entry.cost / before[-1].cost * (1.0 + _FINAL) * before[-1].each + max(c for _, c in before[-1].taken)
-        what = "one fold and the final run"
+        each, folds = entry.cost / before[-1].cost * before[-1].each, _fewest(judge)
+        wanted = (folds + _FINAL) * each + max(compiled for _, compiled in before[-1].taken)
+        what = f"{folds} fold{'s' * (folds > 1)} and the final run"
     return "" if wanted < left else f"{what} would take about {wanted:.0f} s, and {max(left, 0.0):.0f} are left"
 
 
@@ -153,6 +154,11 @@ def _note_behind(judge: Judge, entry: Entry, mine: Sequence[Trial], name: str, t
         entry.note = f"given up: log-loss {worse:.3f} ± {error:.3f} above that of {name}"
 
 
+def _fewest(judge: Judge) -> int:
+    """Returns how many folds it takes to judge by: two where the first one holds out too little."""
+    return 1 if _told_apart(judge, 1) else min(2, len(judge.folds))
+
+
 def _told_apart(judge: Judge, folds: int) -> bool:
     """Whether the first so many folds hold out enough to tell strategies apart by."""
     held_out = np.unique(np.concatenate([np.zeros(0, int), *(test for _, test in judge.folds[:folds])]))
@@ -163,7 +169,7 @@ def _told_apart(judge: Judge, folds: int) -> bool:
 def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]:
     """Returns an entry's trials, as of its first so many folds; one of no use where too few examples judge it."""
     parts, note = entry.parts[:folds], entry.note
-    if len(parts) == 1 < len(judge.folds) and not _told_apart(judge, 1):
+    if len(parts) < _fewest(judge):
         parts = []
     state = "behind" if entry.behind else "eligible"
     if parts and not entry.behind and entry.final > judge.clock.left:
