@@ -69,6 +69,16 @@ def least(value: float) -> float:
         return float(np.min(multihost_utils.process_allgather(np.array(value))))
 
 
+def most(value: float) -> float:
+    """Returns the largest of a value that each process gives.
+
+    Example:
+        >>> most(2.5)
+        2.5
+    """
+    return -least(-value)
+
+
 @contextlib.contextmanager
 def connected(
     coordinator: str | None, processes: int | None = None, number: int | None = None, timeout: float = 600.0

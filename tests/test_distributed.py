@@ -217,6 +217,34 @@ def test_several_processes_equal_one(place, count, devices, parallel):
             assert np.isclose(found["loss"], expected["loss"], rtol=1e-5)
 
 
+# The second process's clock jumps ahead while strategies are tried.
+RUNAWAY = """
+import itertools, sys
+from flaxtl.cli import main
+from flaxtl.strategies import auto
+from flaxtl.strategies.clock import Clock
+auto.CEILING = 2.0  # so that there is something to gain
+if sys.argv[-1] == "1":
+    looks = itertools.count()
+    Clock.spent = property(lambda self: 1e6 * (next(looks) > 7))
+sys.exit(main(["finetune", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_processes_whose_clocks_differ_search_alike(place):
+    """Were each to go by its own clock, one would go on to a strategy that the other leaves out, and wait in vain."""
+    given = words(place, "auto", "--strategy", "auto", "--budget", "10m", "--json", "--peer-timeout", "60")
+    del given[given.index("--validation") : given.index("--validation") + 2]
+    command = [sys.executable, "-c", RUNAWAY]
+    done = script("launch_local.py", 2, "--devices", 2, "--", *command, *given)
+    assert done.returncode == 0, done.stderr
+    evidence = json.loads(done.stdout[done.stdout.index("{") :])["evidence"][0]
+    assert evidence["kind"] == "auto"
+    assert any("left" in row["note"] for row in evidence["candidates"])
+    assert flaxtl.load(place / "auto").card.head.labels == tiny.LABELS
+
+
 @pytest.mark.torture
 def test_no_accident_costs_anything(place):
     command = [sys.executable, SCRIPTS / "finetune.py"]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import jax
 
+from flaxtl import processes
 from flaxtl.errors import ConfigError
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ def seconds_of(text: str) -> float:
 class Clock:
     """Counts down from a budget; None counts down from infinity.
 
+    Of several processes that train together the one with the least time left decides, so that all decide alike.
+
     Example:
         >>> Clock(None).left
         inf
@@ -60,17 +63,20 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds until the budget is spent; below 0 after that."""
-        return self.budget - self.spent
+        """Seconds until the budget is spent; below 0 after that. All processes must ask together."""
+        return float("inf") if self.budget == float("inf") else processes.least(self.budget - self.spent)
 
     def while_time(self, items: Iterable[T], reserve: float = 0.0) -> Iterator[T]:
         """Yields items until the time is up but for a reserve.
 
+        Several processes do not ask each other for each item: what they have begun they finish.
+
         Raises:
             OutOfTimeError: it is.
         """
+        alone = processes.count() == 1
         for item in items:
-            if self.left <= reserve:
+            if alone and self.left <= reserve:
                 raise OutOfTimeError
             yield item
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flaxtl import processes
 from flaxtl.strategies.clock import OutOfTimeError, compiling
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.trials import Judge, Trial, paired, peak_memory
@@ -33,7 +34,7 @@ class Entry:
         phases: that make it up.
         cost: what a step of it costs, in any unit that all entries of a race share.
         parts: what it said of the first folds, one array a fold.
-        taken: the seconds of each of these, and those of them that went to compiling.
+        taken: the seconds of each of these in the slowest process, and those of them that went to compiling.
         memory: bytes at the peak; None where the system does not say.
         note: why it was tried no further.
         behind: the name of another that is better; "" for none.
@@ -81,7 +82,8 @@ def race(judge: Judge, entries: Sequence[Entry], known: Sequence[Trial]) -> list
                 _advance(judge, entry, entries)
                 if len(entry.parts) < len(judge.folds):
                     _compare(judge, entry, entries, known)
-    late = {entry.name for entry in entries if entry.taken and entry.final > judge.clock.left}
+    left = judge.clock.left
+    late = {entry.name for entry in entries if entry.taken and entry.final > left}
     for entry in entries:
         if entry.behind in late:  # what cannot be chosen stands in nobody's way
             entry.behind = ""
@@ -99,7 +101,7 @@ def _advance(judge: Judge, entry: Entry, entries: Sequence[Entry]) -> None:
             entry.parts.append(judge.held_out(entry.name, entry.phases, len(entry.parts)))
         except OutOfTimeError:
             entry.note = "given up when the budget was spent"
-        entry.taken.append((time.perf_counter() - since, compiled()))
+        entry.taken.append((processes.most(time.perf_counter() - since), processes.most(compiled())))
         entry.memory = max(filter(None, (entry.memory, memory())), default=None)
 
 
@@ -172,9 +174,10 @@ def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]
     if len(parts) < _fewest(judge):
         parts = []
     state = "behind" if entry.behind else "eligible"
-    if parts and not entry.behind and entry.final > judge.clock.left:
+    left = judge.clock.left
+    if parts and not entry.behind and entry.final > left:
         state = "late"
-        note = f"its final run would take about {entry.final:.0f} s, and {max(judge.clock.left, 0.0):.0f} are left"
+        note = f"its final run would take about {entry.final:.0f} s, and {max(left, 0.0):.0f} are left"
     if note and 0 < len(parts) < len(judge.folds):
         note = f"on {len(parts)} of {len(judge.folds)} folds: {note}"
     seconds = sum(spent for spent, _ in entry.taken)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from flaxtl import metrics
+from flaxtl import metrics, processes
 from flaxtl.data import Source
 from flaxtl.model import Model
 from flaxtl.strategies.averaging import between
@@ -113,9 +113,9 @@ class Journal:
             return {**said, "values": kept["values"]} if said.pop("data") == self.fingerprint else None
 
     def put(self, name: str, values: np.ndarray, **about: Any) -> None:
-        """Keeps an array and what goes with it; beside its place first, then renamed."""
+        """Keeps an array and what goes with it; beside its place first, then renamed. One process does so for all."""
         file = self._file(name)
-        if file is None:
+        if file is None or not processes.first():
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_suffix(".partial.npz")

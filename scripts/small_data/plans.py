@@ -12,8 +12,7 @@ from typing import Any
 from small_data.manifests import Manifest, digest
 from small_data.sets import SETS
 
-AUTOS = ("auto", "auto_4m")
-OURS = ("head", "cut", "lpft", "full", *AUTOS, "scratch", "contrastive")
+OURS = ("head", "cut", "lpft", "full", "auto", "scratch", "contrastive")
 TORCH = ("tutorial_head", "tutorial_full", "fastai", "transformers", "setfit")
 METHODS = (*OURS, "sklearn", *TORCH)
 
@@ -32,7 +31,6 @@ _OURS: dict[str, Settings] = {
     "lpft": {"epochs": 10},
     "full": {"epochs": 20},
     "auto": {"budget": "90s"},
-    "auto_4m": {"strategy": "auto", "budget": "4m"},
     "scratch": {"epochs": 20},
 }
 # What a method is told beyond its own defaults, by modality; the methods that a modality has.
@@ -63,9 +61,7 @@ def _plan(name: str, auto: Draws, middle: Draws, dear: Draws, scratch: Draws) ->
     modality = SETS[name].modality
     cheap = dict.fromkeys(SETS[name].shots, DRAWS)
     fixed = dict.fromkeys(_MIDDLE[modality], middle) | dict.fromkeys(_DEAR[modality], dear)
-    # Where the dear methods took longer than auto, it is given more time too.
-    more = dear if modality == "image" else {}
-    return {"head": cheap, "sklearn": cheap, "auto": auto, **fixed, "auto_4m": more, "scratch": scratch}
+    return {"head": cheap, "sklearn": cheap, "auto": auto, **fixed, "scratch": scratch}
 
 
 # What is run by default. auto is judged over ten draws, which takes most of the time; the dear fixed methods have one
@@ -140,7 +136,7 @@ def jobs_of(
 
 
 def _shortened(method: str, settings: Settings, epochs: int | None) -> Settings:
-    if epochs is None or method in ("head", "sklearn", *AUTOS, "setfit", "contrastive"):
+    if epochs is None or method in ("head", "sklearn", "auto", "setfit", "contrastive"):
         return settings
     return {**settings, "epochs": min(epochs, settings.get("epochs", epochs))}
 
@@ -152,7 +148,7 @@ _FORWARD = {"image": 0.025, "text": 0.007, "audio": 0.015}
 _STEP = {"image": 0.09, "text": 0.025, "audio": 0.05}
 # Of a step, where less than the whole network is trained; and passes where the settings name none.
 _PART = {"tutorial_head": 0.35, "cut": 0.4}
-_PASSES = {"head": 0, "sklearn": 0, "auto": 10, "auto_4m": 40, "setfit": 0, "contrastive": 0}
+_PASSES = {"head": 0, "sklearn": 0, "auto": 20, "setfit": 0, "contrastive": 0}
 
 
 def expected(job: Job, manifest: Manifest, done: Iterable[Mapping[str, Any]]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flaxtl.strategies.clock import seconds_of
-from small_data.plans import AUTOS, METHODS, OURS
+from small_data.plans import METHODS, OURS
 from small_data.sets import SETS
 
 Line = Mapping[str, Any]
@@ -22,7 +22,6 @@ NAMES = {
     "lpft": "flaxtl lpft",
     "full": "flaxtl full",
     "auto": "**flaxtl auto**",
-    "auto_4m": "**flaxtl auto, 4 minutes**",
     "scratch": "flaxtl scratch (no pretraining)",
     "contrastive": "flaxtl contrastive",
     "sklearn": "scikit-learn LogisticRegressionCV on torch features",
@@ -46,8 +45,7 @@ def page(lines: Iterable[Line], commands: Sequence[str]) -> str:
     if not table:
         return "\n".join([*parts, "No job has finished yet.", ""])
     parts += ["## auto", "", _OF_AUTO, ""]
-    for name in AUTOS:
-        parts += [*_auto_table(table, name), ""]
+    parts += [*_auto_table(table), ""]
     parts += ["## Calibration", "", *_calibration_table(table), ""]
     for name in (n for n in SETS if any(key[0] == n for key in table)):
         parts += [f"## {name}", ""]
@@ -118,7 +116,7 @@ def _seconds(draws: Sequence[Line]) -> str:
     features = [line["feature_seconds"] for line in draws if "feature_seconds" in line]
     if features:
         return f"{text} cached + {statistics.median(features):.1f}"
-    return f"{text} cached" if draws[0]["method"] in ("head", "cut", *AUTOS) else text
+    return f"{text} cached" if draws[0]["method"] in ("head", "cut", "auto") else text
 
 
 def _memory(draws: Sequence[Line]) -> str:
@@ -135,14 +133,14 @@ def paired(one: Draws, other: Draws) -> tuple[float, float, int]:
     return statistics.fmean(differences), error, len(differences)
 
 
-def regret(methods: Mapping[str, Draws], auto: str = "auto") -> tuple[str, float, float, int] | None:
-    """Returns (the best fixed method, how far an auto lies below it, standard error, draws) or None without both.
+def regret(methods: Mapping[str, Draws]) -> tuple[str, float, float, int] | None:
+    """Returns (the best fixed method, how far auto lies below it, standard error, draws) or None without both.
 
     The best is the one with the highest mean gain over auto, each on the draws that it shares with auto, on the test
     parts: hindsight that no user has.
     """
-    fixed = [name for name in methods if name not in AUTOS and auto in methods]
-    found = [(paired(methods[name], methods[auto]), name) for name in fixed]
+    fixed = [name for name in methods if name != "auto" and "auto" in methods]
+    found = [(paired(methods[name], methods["auto"]), name) for name in fixed]
     found = [entry for entry in found if entry[0][2]]
     if not found:
         return None
@@ -177,30 +175,28 @@ _OF_AUTO = (
 )
 
 
-def _auto_table(table: Mapping[tuple[str, int], Mapping[str, Draws]], auto: str) -> list[str]:
-    named = NAMES[auto].strip("*")
+def _auto_table(table: Mapping[tuple[str, int], Mapping[str, Draws]]) -> list[str]:
     rows = [
-        f"| set | a class | {named} | - scikit-learn | on fresh draws | best fixed | regret | chosen | longest |",
+        "| set | a class | flaxtl auto | - scikit-learn | on fresh draws | best fixed | regret | chosen | longest |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     regrets: dict[bool, list[float]] = {True: [], False: []}
     first = len(rows)
     for (name, shots), methods in sorted(table.items(), key=lambda entry: (list(SETS).index(entry[0][0]), entry[0][1])):
-        best = regret(methods, auto)
+        best = regret(methods)
         if best is None:
             continue
-        peer = methods.get("sklearn", {})
-        gain, fresh = paired(methods[auto], peer), paired(_fresh(name, methods[auto]), peer)
+        auto, peer = methods["auto"], methods.get("sklearn", {})
+        gain, fresh = paired(auto, peer), paired(_fresh(name, auto), peer)
         if shots in _FEW:
             regrets[SETS[name].modality == "image"].append(best[1])
-        values = [100 * line["accuracy"] for line in methods[auto].values()]
+        values = [100 * line["accuracy"] for line in auto.values()]
         rows.append(
             f"| {name} | {shots} | {spread(values)} | {_signed(*gain)} | {_signed(*fresh)} | "
-            f"{NAMES[best[0]].strip('*')} | {_signed(*best[1:])} | {_chosen(methods[auto])} | "
-            f"{_longest(methods[auto])} |"
+            f"{NAMES[best[0]].strip('*')} | {_signed(*best[1:])} | {_chosen(auto)} | {_longest(auto)} |"
         )
     if len(rows) == first:
-        return [f"No job of {named} has finished yet."]
+        return ["No job of auto has finished yet."]
     for pictures, values in regrets.items():
         if values:
             what = f"{'pictures' if pictures else 'texts and sounds'}, over {len(values)} cases"
@@ -219,7 +215,7 @@ def _calibration_table(table: Mapping[tuple[str, int], Mapping[str, Draws]]) -> 
     ]
     first = len(rows)
     for (name, shots), methods in sorted(table.items(), key=lambda entry: (list(SETS).index(entry[0][0]), entry[0][1])):
-        for method in ("head", *AUTOS):
+        for method in ("head", "auto"):
             draws = [line for line in methods.get(method, {}).values() if "calibration" in line]
             if not draws:
                 continue
