@@ -21,8 +21,6 @@ from flaxtl.strategies.trials import Judge, Trial, paired, peak_memory
 # Nothing falls behind, nor is one fold alone judged by, before so many examples or groups were held out; fewer say
 # little of their own spread.
 _ENOUGH = 15
-# The final run is on all labels, where a fold's is on two thirds or more.
-_FINAL = 1.2
 
 
 @dataclasses.dataclass(eq=False)
@@ -55,9 +53,9 @@ class Entry:
         return float(np.mean([seconds - compiled for seconds, compiled in self.taken]))
 
     @property
-    def final(self) -> float:
-        """Seconds that the final run may take; its shapes may be compiled anew."""
-        return _FINAL * self.each + max(compiled for _, compiled in self.taken)
+    def compiling(self) -> float:
+        """Seconds of compiling in the fold that had most of it; the final run's shapes may be new again."""
+        return max(compiled for _, compiled in self.taken)
 
 
 def alone(judge: Judge, entry: Entry) -> Trial:
@@ -83,7 +81,7 @@ def race(judge: Judge, entries: Sequence[Entry], known: Sequence[Trial]) -> list
                 if len(entry.parts) < len(judge.folds):
                     _compare(judge, entry, entries, known)
     left = judge.clock.left
-    late = {entry.name for entry in entries if entry.taken and entry.final > left}
+    late = {entry.name for entry in entries if entry.parts and _final(judge, entry) > left}
     for entry in entries:
         if entry.behind in late:  # what cannot be chosen stands in nobody's way
             entry.behind = ""
@@ -109,7 +107,7 @@ def _no_time(judge: Judge, entry: Entry, entries: Sequence[Entry]) -> str:
     """Says why no further fold fits into the budget beside the final run of whatever may be chosen, or nothing."""
     left = judge.clock.left
     running = [other for other in entries if other.parts and not other.behind]
-    reserve = max((other.final for other in running), default=0.0)
+    reserve = max((_final(judge, other) for other in running), default=0.0)
     if entry.parts:
         wanted = entry.each + reserve
         what = "another fold and the final run"
@@ -121,9 +119,20 @@ def _no_time(judge: Judge, entry: Entry, entries: Sequence[Entry]) -> str:
             return f"{before[-1].name}, which is cheaper, did not fit into the budget"
         # What was tried before tells what its steps take here.
         each, folds = entry.cost / before[-1].cost * before[-1].each, _fewest(judge)
-        wanted = (folds + _FINAL) * each + max(compiled for _, compiled in before[-1].taken)
+        wanted = (folds + _more(judge)) * each + before[-1].compiling
         what = f"{folds} fold{'s' * (folds > 1)} and the final run"
     return "" if wanted < left else f"{what} would take about {wanted:.0f} s, and {max(left, 0.0):.0f} are left"
+
+
+def _final(judge: Judge, entry: Entry) -> float:
+    """Returns the seconds that an entry's final run may take."""
+    return _more(judge) * entry.each + entry.compiling
+
+
+def _more(judge: Judge) -> float:
+    """Returns how many times as much the final run, on all labels, takes as a fold's."""
+    trained = np.mean([len(training) for training, _ in judge.folds])
+    return float(len(judge.work.train) / trained)
 
 
 def _compare(judge: Judge, entry: Entry, entries: Sequence[Entry], known: Sequence[Trial]) -> None:
@@ -175,9 +184,9 @@ def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]
         parts = []
     state = "behind" if entry.behind else "eligible"
     left = judge.clock.left
-    if parts and not entry.behind and entry.final > left:
+    if parts and not entry.behind and _final(judge, entry) > left:
         state = "late"
-        note = f"its final run would take about {entry.final:.0f} s, and {max(left, 0.0):.0f} are left"
+        note = f"its final run would take about {_final(judge, entry):.0f} s, and {max(left, 0.0):.0f} are left"
     if note and 0 < len(parts) < len(judge.folds):
         note = f"on {len(parts)} of {len(judge.folds)} folds: {note}"
     seconds = sum(spent for spent, _ in entry.taken)
