@@ -130,9 +130,8 @@ def test_a_few_groups_leave_nobody_behind(monkeypatch):
     assert found["deep_cut"].eligible
 
 
-def test_a_short_budget_lets_the_dear_one_compete_on_one_fold_and_keeps_time_to_train_it(monkeypatch):
-    monkeypatch.setattr(Told, "held_out", _same(Told.held_out))
-    judge = _judge(monkeypatch, LEVEL, SECONDS, budget=86.0)
+def test_a_short_budget_lets_the_dear_one_compete_on_one_fold_and_keeps_time_to_train_it_if_it_leads(monkeypatch):
+    judge = _judge(monkeypatch, {**LEVEL, "deep_cut": 3.0}, SECONDS, budget=86.0)
     _, found = _run(judge)
     # The head takes 3 s, a fold of each cut 10 and 25; 48 are left, 37.5 of them for the deep cut's final run.
     assert judge.tried[3:] == [("cut", 0), ("deep_cut", 0), ("cut", 1)]
@@ -142,6 +141,14 @@ def test_a_short_budget_lets_the_dear_one_compete_on_one_fold_and_keeps_time_to_
     assert not found["lpft"].known.any()
     assert found["lpft"].label == "lpft"
     assert "1 fold and the final run" in found["lpft"].note
+
+
+def test_no_time_is_kept_to_train_who_does_not_lead(monkeypatch):
+    judge = _judge(monkeypatch, {**LEVEL, "deep_cut": 2.5}, SECONDS, budget=86.0)
+    _, found = _run(judge)
+    assert judge.tried[3:] == [("cut", 0), ("deep_cut", 0), ("cut", 1), ("cut", 2)]
+    assert found["cut"].eligible
+    assert found["deep_cut"].state == "late"
 
 
 def test_who_leaves_another_behind_and_is_late_himself_no_longer_stands_in_its_way(monkeypatch):
