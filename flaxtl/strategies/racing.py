@@ -24,6 +24,9 @@ _ENOUGH = 15
 # So many standard errors of the paired difference are clear. One was too few: with ten examples a class of flowers, of
 # which a fold holds 17, two draws of ten then gave up the cut that was worth 2 and 4 points.
 _CLEARLY = 2.0
+# Estimates err to both sides: a final run that was let in to the race is let out of it for more than this part of the
+# budget, not for a second.
+_SLACK = 0.1
 
 
 @dataclasses.dataclass(eq=False)
@@ -83,8 +86,7 @@ def race(judge: Judge, entries: Sequence[Entry], known: Sequence[Trial]) -> list
                 _advance(judge, entry, entries)
                 if len(entry.parts) < len(judge.folds):
                     _compare(judge, entry, entries, known)
-    left = judge.clock.left
-    late = {entry.name for entry in entries if entry.parts and _final(judge, entry) > left}
+    late = {entry.name for entry in entries if entry.parts and _late(judge, entry)}
     for entry in entries:
         if entry.behind in late:  # what cannot be chosen stands in nobody's way
             entry.behind = ""
@@ -143,6 +145,14 @@ def _final(judge: Judge, entry: Entry) -> float:
     return _more(judge) * entry.each + entry.compiling
 
 
+def _late(judge: Judge, entry: Entry) -> str:
+    """Says why too little time is left for an entry's final run, or nothing."""
+    wanted, left = _final(judge, entry), judge.clock.left
+    if wanted <= left + _SLACK * judge.clock.budget:
+        return ""
+    return f"its final run would take about {wanted:.0f} s, and {max(left, 0.0):.0f} are left"
+
+
 def _more(judge: Judge) -> float:
     """Returns how many times as much the final run, on all labels, takes as a fold's."""
     trained = np.mean([len(training) for training, _ in judge.folds])
@@ -197,10 +207,8 @@ def _trials(judge: Judge, entry: Entry, folds: int | None = None) -> list[Trial]
     if len(parts) < _fewest(judge):
         parts = []
     state = "behind" if entry.behind else "eligible"
-    left = judge.clock.left
-    if parts and not entry.behind and _final(judge, entry) > left:
-        state = "late"
-        note = f"its final run would take about {_final(judge, entry):.0f} s, and {max(left, 0.0):.0f} are left"
+    if parts and not entry.behind and (late := _late(judge, entry)):
+        state, note = "late", late
     if note and 0 < len(parts) < len(judge.folds):
         note = f"on {len(parts)} of {len(judge.folds)} folds: {note}"
     seconds = sum(spent for spent, _ in entry.taken)
