@@ -185,7 +185,9 @@ def test_what_cannot_be_trained_in_time_is_not_chosen(monkeypatch):
     trials = [head, cut, deep]
     place = auto.chosen(trials, judge.work.train)
     assert place in (0, 1)
-    assert "For deep_cut too little time was left" in auto._why(trials, place, judge.work.train)
+    assert "deep_cut looked better (held-out log-loss -" in auto._why(trials, place, judge.work.train)
+    worse = dataclasses.replace(deep, logits=np.where(np.isnan(deep.logits), np.nan, 0.0).astype(np.float32))
+    assert "looked better" not in auto._why([head, cut, worse], place, judge.work.train)
 
 
 def test_strategies_are_compared_where_all_were_judged():

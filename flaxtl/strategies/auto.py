@@ -17,7 +17,6 @@ import numpy as np
 from flaxtl import data, metrics
 from flaxtl.card import Conformal
 from flaxtl.config import FinetuneConfig
-from flaxtl.errors import listed
 from flaxtl.model import Model
 from flaxtl.probe.attach import features_of
 from flaxtl.probe.curve import LearningCurve, learning_curve
@@ -323,11 +322,21 @@ def _why(trials: Sequence[Trial], place: int, source: data.Source) -> str:
         reasons = {trial.note for trial in trials if trial.note}
         return f"The head alone: {'; '.join(sorted(reasons)) or 'nothing else was tried'}."
     others = [trial for trial in tried if trial.name != winner.name]
-    late = {trial.name for trial in others if trial.state == "late"}
-    rivals = [trial for trial in others if trial.eligible] or [trial for trial in others if trial.name not in late]
+    late = [trial for trial in others if trial.state == "late"]
+    rivals = [trial for trial in others if trial.eligible] or [trial for trial in others if trial not in late]
     said = _against(winner, [_gain(winner, trial, source) for trial in rivals], source) if rivals else ""
-    unheard = f"For {listed(sorted(late))} too little time was left, whatever it is worth." if late else ""
-    return " ".join(filter(None, (said, unheard)))
+    return " ".join(filter(None, (said, _missed([_gain(winner, trial, source) for trial in late]))))
+
+
+def _missed(gains: Sequence[tuple[float, float, Trial]]) -> str:
+    """Says what looked better than the winner, but could not be trained in the time that was left."""
+    gain, error, trial = min(gains, key=lambda found: found[0], default=(0.0, 0.0, None))
+    if trial is None or gain >= 0:
+        return ""
+    return (
+        f"{trial.name} looked better (held-out log-loss {gain:+.3f} ± {error:.3f}), but too little time was left to "
+        "train it: a larger --budget decides."
+    )
 
 
 def _gain(winner: Trial, rival: Trial, source: data.Source) -> tuple[float, float, Trial]:
