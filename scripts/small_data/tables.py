@@ -70,7 +70,7 @@ recording or a speaker together; of texts our heads, but no peer's, may learn fr
 
 Wall times hold what else the machine did: auto had it nearly to itself, the dear methods ran beside other work at
 times. auto on pictures at 5 and 10 a class was measured with strategies that race (flowers at 5 and sign_digits at 10
-with the race's first rules, which gave strategies up after one standard error), and so were fsdd and the first five
+with the race's first rules, which gave strategies up after one standard error), and so were fsdd and the first six
 draws of esc10; at 50 a class, on texts and on the rest of esc10 before they did. The commit of each line is in
 `small_data.jsonl`.
 """
