@@ -173,6 +173,18 @@ def test_who_leaves_another_behind_and_is_late_himself_no_longer_stands_in_its_w
     assert (cut.state, deep.state) == ("eligible", "late")
 
 
+def test_no_time_is_kept_for_a_leader_who_is_late(monkeypatch):
+    seconds = {**SECONDS, "deep_cut": 30.0}
+    judge = _judge(monkeypatch, {**LEVEL, "deep_cut": 3.0, "lpft": 0.0}, seconds, budget=130.0)
+    head = alone(judge, Entry("head", (Phase("solve"),)))
+    # lpft was taken for as dear as the deep cut; 27 s are left after it, and training the deep cut takes 45.
+    entries = [Entry("cut", STEPS, 10.0), Entry("deep_cut", STEPS, 30.0), Entry("lpft", STEPS, 30.0)]
+    cut, deep, _ = race(judge, entries, [head])
+    assert deep.state == "late"
+    assert _folds_of(judge, "cut") == [0, 1]
+    assert cut.eligible
+
+
 def test_what_cannot_be_trained_in_time_is_not_chosen(monkeypatch):
     judge = _judge(monkeypatch, {**LEVEL, "deep_cut": 8.0}, {**SECONDS, "deep_cut": 40.0}, budget=80.0)
     # It was taken for as dear as the cut, and is not.

@@ -129,8 +129,9 @@ def _no_time(judge: Judge, entry: Entry, entries: Sequence[Entry]) -> str:
 
 
 def _leader(judge: Judge, entries: Sequence[Entry]) -> Entry | None:
-    """Returns the entry with the lowest loss so far, where all that can be judged were tried."""
-    running = [entry for entry in entries if len(entry.parts) >= _fewest(judge) and not entry.behind]
+    """Returns the entry with the lowest loss so far, of those that can be judged and trained in the time left."""
+    judged = [entry for entry in entries if len(entry.parts) >= _fewest(judge) and not entry.behind]
+    running = [entry for entry in judged if not _late(judge, entry)]
     folds = min((len(entry.parts) for entry in running), default=0)
 
     def loss(entry: Entry) -> float:
