@@ -124,6 +124,17 @@ def page_of(place, *args, **kwargs):
     return Page(report.write(place, *args, **kwargs).read_text(encoding="utf-8"))
 
 
+def test_a_page_says_by_which_rule_a_penalty_was_taken(tmp_path):
+    """With few groups it is the lowest loss, otherwise the strongest within a standard error of it."""
+    by_error = page_of(run_directory(tmp_path), result([{**SOLVE, "cross_validation": CV}])).text
+    lowest = min(range(len(CV["rows"])), key=lambda i: CV["rows"][i]["loss"])
+    by_loss = {**SOLVE, "cross_validation": {**CV, "chosen": lowest}}
+    assert CV["chosen"] != lowest
+    assert "the strongest is taken" in by_error
+    assert "lowest loss is taken" not in by_error
+    assert "lowest loss is taken" in report.write(tmp_path, result([by_loss])).read_text(encoding="utf-8")
+
+
 def test_a_page_has_everything_that_the_run_found(tmp_path):
     m, p, y = measured()
     pictures = np.random.default_rng(0).integers(0, 255, (60, 8, 8)).astype(np.uint8)

@@ -181,10 +181,11 @@ def _strengths(found: Found) -> list[Section]:
         for i, r in enumerate(rows)
     )
     table = Table(("scaling", "strength", "loss", "accuracy"), cells, "The path's numbers")
-    said = (
-        "Held-out loss for each strength of the head's penalty. Of those within one standard error of the lowest, "
-        "the strongest is taken.",
-    )
+    lowest = min(range(len(rows)), key=lambda i: rows[i]["loss"])
+    taken = "Of those within one standard error of the lowest, the strongest is taken."
+    if found["chosen"] == lowest:
+        taken = "The strength with the lowest loss is taken."
+    said = (f"Held-out loss for each strength of the head's penalty. {taken}",)
     alt = "Cross-validated loss against the strength of the penalty, and the chosen strength."
     return [illustrated("The head's penalty", said, alt, plots.strengths, (found,), table)]
 
