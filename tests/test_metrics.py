@@ -13,6 +13,7 @@ from sklearn import metrics as reference
 
 from flaxtl import metrics
 from flaxtl.errors import ConfigError, DataError
+from flaxtl.metrics.student import freedom, quantile
 
 LABELS = ["ant", "bee", "cat", "dog"]
 
@@ -136,6 +137,33 @@ def test_few_examples_without_a_mistake_do_not_promise_that_there_is_none():
     seen[np.arange(40_000), y] += 3.0
     found = covered((12.0 * seen, y), n=40, draws=150)
     assert min(found["log_loss"], found["ece"], found["auroc"]) > 0.9
+
+
+@pytest.mark.slow
+def test_a_rare_class_does_not_make_intervals_too_narrow():
+    """Four of 40 examples are of the rarest class: with the normal quantile the truth was held in 93 and 88%."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(3, size=40_000, p=(0.7, 0.2, 0.1))
+    seen = rng.normal(size=(40_000, 3))
+    seen[np.arange(40_000), y] += 1.5
+    found = covered((1.5 * seen + np.log((0.7, 0.2, 0.1)), y), n=40, draws=500)
+    assert found["auroc"] >= 0.945
+    assert found["macro_f1"] >= 0.89
+
+
+def test_degrees_of_freedom_are_those_of_the_kind_that_decides():
+    kinds, alike = np.repeat([0, 1], [36, 4]), np.ones(40)
+    assert freedom(alike, kinds, alike) > 30.0
+    decisive = np.where(kinds == 1, 1.0, 1e-6)
+    assert freedom(decisive, kinds, alike) == pytest.approx(3.0, rel=1e-6)
+    # An example of weight 0 is not there, and the scale of the weights does not matter.
+    weights = np.r_[np.full(39, 2.0), 0.0]
+    assert freedom(decisive, kinds, weights) == pytest.approx(2.0, rel=1e-6)
+    # One misplaced example among many: its square is known from itself alone.
+    moved = np.r_[1.0, np.full(39, 1e-3)]
+    assert freedom(moved, np.zeros(40, int), alike) == pytest.approx(39.0)
+    assert freedom(moved, np.zeros(40, int), alike, heavy_tails=True) < 3.0
+    assert quantile(0.975, 3.0) == pytest.approx(3.182, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import expit, logit, ndtri
+from scipy.special import expit, logit
 
 from flaxtl.metrics.figures import Figure, mean_of_shares
+from flaxtl.metrics.student import freedom, quantile
 
 
 def auroc(probabilities: np.ndarray, targets: np.ndarray, w: np.ndarray, level: float) -> tuple[Figure, np.ndarray]:
     """Returns the mean area of the classes that have examples of both kinds, and each class's own.
 
     The variance is DeLong's (1988), from how far each example moves the mean; the interval is symmetric on the scale
-    of the logarithm of odds (Pepe 2003), which keeps it within 0 and 1. Where every area is 1 it is that of a share
-    of 1, each class with as many trials as the smaller of its two kinds has examples.
+    of the logarithm of odds (Pepe 2003), which keeps it within 0 and 1, and reaches as far as Student's quantile says:
+    a rare class, or a few misplaced examples among many right ones, tell little of the variance. Where every area is
+    1 it is that of a share of 1, each class with as many trials as the smaller of its two kinds has examples.
 
     Args:
         probabilities: float [n, c].
@@ -42,7 +44,8 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray, w: np.ndarray, level: 
         return Figure(value, mean_of_shares(smaller, smaller, level).low, 1.0), areas
     if not (error > 1e-12 and value > 1e-12):
         return Figure(value, math.nan, math.nan), areas
-    reach = float(ndtri(0.5 + level / 2.0)) * error / (value * (1.0 - value))
+    student = quantile(0.5 + level / 2.0, freedom(moved, targets, w, heavy_tails=True))
+    reach = student * error / (value * (1.0 - value))
     return Figure(value, float(expit(logit(value) - reach)), float(expit(logit(value) + reach))), areas
 
 

@@ -35,11 +35,13 @@ def evaluate(
     """Measures a classifier.
 
     Accuracy has Wilson's interval and balanced accuracy that of `mean_of_shares`; both count weighted
-    examples by their effective number (Kish 1965), (Σ wᵢ)² / Σ wᵢ². Log-loss and Brier score have the bootstrap's
-    Studentised means, which allow for their skewness (Efron 1981; Hall 1988), and macro-F1 its bias-corrected and
-    accelerated percentiles (BCa, Efron 1987). AUROC has DeLong's (1988) on the scale of log-odds. The calibration
-    error has the errors it is compatible with (`Calibration.interval`). How often each holds the truth is measured
-    in docs/benchmarks/intervals.md. Where the data cannot tell, as with one example, the interval is NaN.
+    examples by their effective number (Kish 1965), (Σ wᵢ)² / Σ wᵢ². Log-loss and Brier score have the
+    bootstrap's Studentised means, which allow for their skewness (Efron 1981; Hall 1988), and macro-F1 its
+    bias-corrected and accelerated percentiles (BCa, Efron 1987). AUROC has DeLong's (1988) on the scale of
+    log-odds. These two use Student's quantile, since a rare class says little of its variance
+    (`student.freedom`). The calibration error has the errors it is compatible with (`Calibration.interval`).
+    How often each holds the truth is measured in docs/benchmarks/intervals.md. Where the data cannot tell, as
+    with one example, the interval is NaN.
 
     Args:
         outputs: float [n, c], logits or probabilities.
