@@ -68,11 +68,9 @@ Methods that are not listed, or have fewer draws, are the dear ones: see `PLAN` 
 The settings of every job are in `small_data.jsonl`. Of esc10 and fsdd our cross-validation, but no peer's, keeps a
 recording or a speaker together; of texts our heads, but no peer's, may learn from the classes' names.
 
-Wall times hold what else the machine did: auto had it nearly to itself, the dear methods ran beside other work at
-times. auto on pictures at 5 and 10 a class was measured with strategies that race (flowers at 5 and sign_digits at 10
-with the race's first rules, which gave strategies up after one standard error), and so were fsdd and the first six
-draws of esc10; at 50 a class, on texts and on the rest of esc10 before they did. The commit of each line is in
-`small_data.jsonl`.
+Wall times hold what else the machine did: auto had it nearly to itself, but for texts, beside which a simulation of
+low priority ran; the dear methods ran beside other work at times. The commit of each line is in `small_data.jsonl`.
+Beyond the plan, `full` on sign_digits and `lpft` on fashion_mnist have more draws, since one or two said too little.
 """
 
 
