@@ -64,8 +64,8 @@ def _plan(name: str, auto: Draws, middle: Draws, dear: Draws, scratch: Draws) ->
     return {"head": cheap, "sklearn": cheap, "auto": auto, **fixed, "scratch": scratch}
 
 
-# What is run by default. auto is judged over ten draws, which takes most of the time; the dear fixed methods have one
-# draw or two, so that the pictures fit into about three CPU-hours, and the texts and sounds as well (`--plan` adds up).
+# What is run by default. auto is judged over ten draws, which takes most of the time, so the dear fixed methods have
+# one draw or two: the pictures take a little over four CPU-hours, texts and sounds three and a half (`--plan` adds up).
 PLAN: dict[str, dict[str, Draws]] = {
     "flowers": _plan("flowers", {5: 10, 10: 10, 50: 10}, {5: 2, 10: 2}, {5: 2, 10: 2}, {10: 1}),
     "sign_digits": _plan("sign_digits", {5: 10, 10: 10}, {5: 2, 10: 2}, {5: 1, 10: 1}, {}),
