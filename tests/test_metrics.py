@@ -151,18 +151,19 @@ def test_a_rare_class_does_not_make_intervals_too_narrow():
     assert found["macro_f1"] >= 0.89
 
 
-def test_degrees_of_freedom_are_those_of_the_kind_that_decides():
-    kinds, alike = np.repeat([0, 1], [36, 4]), np.ones(40)
-    assert freedom(alike, kinds, alike) > 30.0
-    decisive = np.where(kinds == 1, 1.0, 1e-6)
-    assert freedom(decisive, kinds, alike) == pytest.approx(3.0, rel=1e-6)
+def test_degrees_of_freedom_are_those_of_the_class_that_decides():
+    y, alike = np.repeat([0, 1], [36, 4]), np.ones(40)
+    target = np.eye(3)[y]  # of the third class there are no examples
+    assert freedom(alike, target, alike) > 30.0
+    decisive = np.where(y == 1, 1.0, 1e-6)
+    assert freedom(decisive, target, alike) == pytest.approx(3.0, rel=1e-6)
     # An example of weight 0 is not there, and the scale of the weights does not matter.
     weights = np.r_[np.full(39, 2.0), 0.0]
-    assert freedom(decisive, kinds, weights) == pytest.approx(2.0, rel=1e-6)
+    assert freedom(weights * decisive, target, weights) == pytest.approx(2.0, rel=1e-6)
     # One misplaced example among many: its square is known from itself alone.
     moved = np.r_[1.0, np.full(39, 1e-3)]
-    assert freedom(moved, np.zeros(40, int), alike) == pytest.approx(39.0)
-    assert freedom(moved, np.zeros(40, int), alike, heavy_tails=True) < 3.0
+    assert freedom(moved, np.ones((40, 1)), alike) == pytest.approx(39.0)
+    assert freedom(moved, np.ones((40, 1)), alike, heavy_tails=True) < 3.0
     assert quantile(0.975, 3.0) == pytest.approx(3.182, abs=1e-3)
 
 

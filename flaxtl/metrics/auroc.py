@@ -44,7 +44,7 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray, w: np.ndarray, level: 
         return Figure(value, mean_of_shares(smaller, smaller, level).low, 1.0), areas
     if not (error > 1e-12 and value > 1e-12):
         return Figure(value, math.nan, math.nan), areas
-    student = quantile(0.5 + level / 2.0, freedom(moved, targets, w, heavy_tails=True))
+    student = quantile(0.5 + level / 2.0, freedom(moved, np.eye(len(areas))[targets], w, heavy_tails=True))
     reach = student * error / (value * (1.0 - value))
     return Figure(value, float(expit(logit(value) - reach)), float(expit(logit(value) + reach))), areas
 

@@ -109,7 +109,7 @@ class Bootstrap:
         bias = ndtri(np.clip(below, 0.5 / len(drawn), 1.0 - 0.5 / len(drawn)))
         influence = macro_f1_influence(v, w)
         skew = (influence**3).sum() / (6.0 * (influence**2).sum() ** 1.5)
-        student = quantile(0.5 + self.level / 2.0, freedom(influence, v.target.argmax(1), w))
+        student = quantile(0.5 + self.level / 2.0, freedom(influence, v.target, w))
         z = bias + np.array([-student, student])
         low, high = np.quantile(drawn, ndtr(bias + z / (1.0 - skew * z)))
         return Figure(value, min(float(low), value), max(float(high), value))

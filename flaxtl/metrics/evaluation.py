@@ -14,7 +14,7 @@ from flaxtl.metrics.auroc import auroc
 from flaxtl.metrics.bootstrap import Bootstrap
 from flaxtl.metrics.calibration import Calibration
 from flaxtl.metrics.figures import ClassRow, Figure, Metrics, mean_of_shares, wilson
-from flaxtl.metrics.measures import Values, confusion, ratio
+from flaxtl.metrics.measures import Values, confusion, effective, ratio
 
 Kind = Literal["auto", "logits", "probabilities"]
 
@@ -76,13 +76,13 @@ def evaluate(
     second = Values.of(logs, np.argsort(logs, axis=1)[:, -2]) if flawless else None
     area, by_class = auroc(values.probabilities, targets, w, level)
     rows = _class_rows(values, w, labels, by_class, level)
-    effective = w.sum() ** 2 / np.square(w).sum()
+    size = w.sum() ** 2 / np.square(w).sum()
     calibration = Calibration.of(values.probabilities.max(1), values.right, w, bins, resamples, seed)
     balanced = _balanced(values, w, level)
     return Metrics(
         examples=len(targets),
         labels=tuple(map(str, labels)),
-        accuracy=wilson(float(w @ values.right / w.sum()) * effective, effective, level),
+        accuracy=wilson(float(w @ values.right / w.sum()) * size, size, level),
         balanced_accuracy=balanced,
         ece=Figure(calibration.error, *calibration.interval(level)),
         ece_band=calibration.band(level),
@@ -133,7 +133,7 @@ def _class_rows(
 ) -> tuple[ClassRow, ...]:
     table = confusion(v, w)
     hit, actual, said = np.diag(table), table.sum(1), table.sum(0)
-    effective = _effective(v, w)
+    sizes = effective(v.target, w)
     recall = ratio(hit, actual)
     precision, f1 = ratio(hit, said), ratio(2 * hit, actual + said)
     return tuple(
@@ -141,7 +141,7 @@ def _class_rows(
             str(label),
             int(v.target[:, k].sum()),
             float(precision[k]),
-            wilson(recall[k] * effective[k], effective[k], level),
+            wilson(recall[k] * sizes[k], sizes[k], level),
             float(f1[k]),
             float(areas[k]),
         )
@@ -149,11 +149,6 @@ def _class_rows(
     )
 
 
-def _effective(v: Values, w: np.ndarray) -> np.ndarray:
-    """Returns the effective number of examples of each class."""
-    return np.nan_to_num(ratio(np.square(w @ v.target), np.square(w) @ v.target))
-
-
 def _balanced(v: Values, w: np.ndarray, level: float) -> Figure:
-    effective = _effective(v, w)
-    return mean_of_shares(np.nan_to_num(ratio(w @ v.hit, w @ v.target)) * effective, effective, level)
+    sizes = effective(v.target, w)
+    return mean_of_shares(np.nan_to_num(ratio(w @ v.hit, w @ v.target)) * sizes, sizes, level)

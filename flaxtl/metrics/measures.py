@@ -50,6 +50,11 @@ def mean(rows: np.ndarray) -> np.ndarray:
     return ratio(np.where(there, rows, 0.0).sum(1), there.sum(1))
 
 
+def effective(target: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The effective number of examples (Kish 1965) of each class [c], for one-hot targets [n, c] and weights [n]."""
+    return np.nan_to_num(ratio(np.square(w @ target), np.square(w) @ target))
+
+
 def macro_f1(v: Values, w: np.ndarray) -> np.ndarray:
     """Mean F1 [b] of the classes that have examples or are predicted, for weights [b, n]."""
     return mean(ratio(2.0 * (w @ v.hit), w @ (v.target + v.predicted)))
