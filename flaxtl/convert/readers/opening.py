@@ -83,7 +83,7 @@ def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
         names = listed((f.relative_to(folder) for f in below), 20)
         advice = f"Below it lie {names}: give the one that is meant, such as {below[0]}."
     raise CheckpointError(
-        f"{folder} holds no model of flaxtl's (card.json) and no weights that flaxtl reads, but "
+        f"{folder} holds no card.json, as a model of flaxtl's has, and no weights that flaxtl reads, but "
         f"{listed(there, 20) or 'nothing at all'}. {advice}"
     )
 
