@@ -20,12 +20,14 @@ from flaxtl.convert.families.timm_config import (
     timm_image,
 )
 from flaxtl.convert.families.timm_names import CONVNEXT, require_listed
+from flaxtl.convert.families.transformers_files import task_of, transformers_config
 from flaxtl.convert.families.transformers_image import transformers_image
 from flaxtl.convert.mapping import LINEAR, Rule, conv, layer_norm, linear, reshape
-from flaxtl.convert.settings import READ, irrelevant, only
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.convnext import Config
+from flaxtl.nets.transformer import ACTIVATIONS
 
 # Names of the tensors in timm's and in transformers' files; {s} and {b} are the stage and the block in it.
 TIMM = {
@@ -76,6 +78,13 @@ _DIFFERS = (
     (r"_mlp|_clip", "a hidden layer in its head"),
     (r"^test_convnext3", "a kernel for each stage"),
 )
+# What becomes of the settings of transformers' ConvNeXt; see transformers_files.COMMON.
+_OWN: dict[str, Setting] = {
+    **dict.fromkeys(("image_size", "layer_norm_eps"), READ),
+    "hidden_act": where(lambda v: v is None or v in ACTIVATIONS, f"the activations {', '.join(ACTIVATIONS)}"),
+    **irrelevant("the tensors' shapes say it", "patch_size", "num_stages"),
+    **irrelevant("where training began", "layer_scale_init_value"),
+}
 _DEFAULT = Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
 
 
@@ -98,9 +107,15 @@ def recognise(weights: Weights) -> Recognised | None:
         image = timm_image(timm, weights[f"{names['stem']}.weight"].shape[1], _DEFAULT)
         notes = assumed(timm, image, f"a ConvNeXt of depths {config.depths} with GELU and epsilon {config.epsilon:g}")
         return Recognised(spec, image, outputs, labels_of(weights, outputs), timm.task, notes=notes)
-    side = weights.config.get("image_size", 224)
+    kind = "convnextv2" if config.response_norm else "convnext"
+    settings = transformers_config(
+        weights, {**_OWN, "depths": only(config.depths), "hidden_sizes": only(config.widths)}
+    )
+    side = int(settings.get("image_size", 224))
     image = dataclasses.replace(_DEFAULT, channels=weights[f"{names['stem']}.weight"].shape[1])
-    return Recognised(spec, transformers_image(weights, (side, side), image), outputs, labels_of(weights, outputs))
+    image, notes = transformers_image(weights, kind, (side, side), image)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, image, outputs, labels, task, notes=notes)
 
 
 def _names(weights: Weights) -> dict[str, str] | None:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from flaxtl.card import Image, Interpolation, Task
 from flaxtl.convert.families.timm_names import current_name
+from flaxtl.convert.families.transformers_files import COMMON
 from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
@@ -52,21 +53,7 @@ _INPUT: dict[str, Setting] = {
     **irrelevant("says where or how timm fetches weights", "hf_hub", "hf_hub_id", "hf_hub_filename"),
     **irrelevant("tells of the weights", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
 }
-_TRANSFORMERS: dict[str, Setting] = {
-    "model_type": only(WRAPPER),
-    "problem_type": only("single_label_classification", "multi_label_classification"),
-    "do_pooling": only(True),
-    **dict.fromkeys(("id2label",), READ),
-    **irrelevant(SHAPES, "num_labels", "label2id"),
-    **irrelevant("of training alone", "initializer_range"),
-    **irrelevant("names classes and files", "architectures", "transformers_version", "_name_or_path", "name_or_path"),
-    **irrelevant("of how PyTorch runs it", "torch_dtype", "dtype", "torchscript", "return_dict", "use_return_dict"),
-    **irrelevant("adds outputs and changes none", "output_hidden_states", "output_attentions"),
-    **irrelevant("of how PyTorch runs it", "chunk_size_feed_forward", "_commit_hash", "attn_implementation"),
-    **irrelevant("of networks for text", "is_encoder_decoder", "is_decoder", "add_cross_attention", "use_bfloat16"),
-    "pruned_heads": only({}),
-    **irrelevant("of networks for text", "tie_word_embeddings", "task_specific_params", "finetuning_task"),
-}
+_TRANSFORMERS: dict[str, Setting] = {**COMMON, "model_type": only(WRAPPER), "do_pooling": only(True)}
 
 
 @dataclasses.dataclass(frozen=True)
