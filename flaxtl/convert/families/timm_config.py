@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from flaxtl.card import Image, Interpolation, Task
 from flaxtl.convert.families.timm_names import current_name
@@ -22,7 +22,7 @@ WRAPPER = "timm_wrapper"
 SHAPES = "seen in the tensors"
 TRAINING = "of training alone"
 AVERAGE = only("avg", "fast", "fastavg")
-FITS = {"center": "crop", "squash": "squash", "border": "pad"}
+FITS: dict[str, Literal["crop", "squash", "pad"]] = {"center": "crop", "squash": "squash", "border": "pad"}
 # Arguments that every network of timm has and that no output depends on.
 ARGUMENTS: dict[str, Setting] = {
     **irrelevant(SHAPES, "num_classes", "in_chans"),
@@ -134,16 +134,19 @@ def timm_image(timm: Timm, channels: int, default: Image | None = None) -> Image
         default = default or Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 224 / 256)
         return _with_channels(default, channels)
     said = {k: v for k, v in timm.input.items() if v not in (None, "", 0, [])}
-    _, height, width = said.get("input_size", (3, 224, 224))
-    mode = said.get("crop_mode", "center")
+    _, height, width = map(int, said.get("input_size", (3, 224, 224)))
+    mode, share = said.get("crop_mode", "center"), float(said.get("crop_pct", 0.875))
     image = Image(
-        size=(int(height), int(width)),
+        size=(height, width),
         channels=3,
         mean=tuple(map(float, said.get("mean", IMAGENET_MEAN))),
         std=tuple(map(float, said.get("std", IMAGENET_STD))),
         interpolation=said.get("interpolation", "bicubic"),
-        crop_fraction=float(said.get("crop_pct", 0.875)),
-        fit=FITS[mode],  # type: ignore[arg-type]
+        crop_fraction=share,
+        fit=FITS[mode],
+        # Where timm cuts squares out of the centre it resizes by torchvision, else by itself, which rounds.
+        sides="nearest" if mode == "border" or (mode == "center" and height != width) else "down",
+        border="mean" if mode == "border" else "edge",
     )
     return _with_channels(image, channels)
 
