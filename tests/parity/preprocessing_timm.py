@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity.preprocessing_image import picture
 
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "preprocessing" / "timm.npz"
 # Transparency is laid on white here and dropped there, which is why no picture with it is among these.
 SMALL = ("wide", "tall", "odd", "tiny", "square", "grey", "palette")
 LARGE = ("photo", "portrait")
