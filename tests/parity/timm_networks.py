@@ -16,14 +16,16 @@ from parity import values
 from parity.ours import relative
 
 
+def is_vit(name: str) -> bool:
+    """Says whether an architecture is a vision transformer."""
+    return name.startswith(("vit_", "deit", "eva_", "flexivit", "test_vit"))
+
+
 def few_blocks(name: str) -> dict[str, Any]:
     """Returns arguments of `timm.create_model` that make a network cheap and leave its kind as it is."""
-    if name.startswith(("vit_", "deit", "eva_", "flexivit", "test_vit")):
-        import timm
-
-        patch = 14 if "patch14" in name else 32 if "patch32" in name else 8 if "patch8" in name else 16
-        ready = timm.get_pretrained_cfg(name)
-        return {"depth": 2, "img_size": 2 * patch if ready is not None else 224}
+    if is_vit(name):
+        patch = next((n for n in (14, 32, 8) if f"patch{n}" in name), 16)
+        return {"depth": 2, "img_size": 2 * patch}
     if "resnet" in name:
         return {"layers": (1, 2, 1, 1)}
     return {"depths": (1, 2, 1, 1)} if "convnext" in name else {}

@@ -138,5 +138,6 @@ def require_listed(name: str, patterns: Iterable[str], differs: Iterable[tuple[s
     raise CheckpointError(
         f"flaxtl does not know the architecture {name!r}{f', which has {reason}' if reason else ''}."
         f"{did_you_mean(name, names)} Of this family it computes {listed(patterns, len(patterns))}. If the weights are "
-        "one of these under a name of their own, put that name into config.json."
+        "one of these under a name of their own, load them with ignore_settings=('architecture',), or put timm's name "
+        "into config.json."
     )
