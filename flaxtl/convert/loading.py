@@ -99,7 +99,7 @@ def _converted(weights: Weights) -> Model:
     notes: tuple[str, ...] = ()
     if folder.is_dir():
         try:
-            return Model.load(folder)
+            return _noted(Model.load(folder))
         except FlaxtlError as error:
             notes = (f"The converted copy in the cache was made anew, as it was damaged: {error}",)
     conversion = plan_conversion(weights)
@@ -115,8 +115,14 @@ def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model
         notes = (*notes, f"The converted model was not kept in the cache: {error}")
         model = conversion.read()
         return model.with_variables(model.variables, *notes)
-    model = Model.load(folder)
-    return model.with_variables(model.variables, *conversion.weights.notes, *notes)
+    model = _noted(Model.load(folder))
+    return model.with_variables(model.variables, *notes)
+
+
+def _noted(model: Model) -> Model:
+    """Returns a converted model with the notes of its conversion, which hold whenever it is loaded."""
+    notes = model.card.provenance.get("converted", {}).get("notes", ())
+    return model.with_variables(model.variables, *notes)
 
 
 def _key(weights: Weights) -> str:
