@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from flaxtl.cli.main import main
 from flaxtl.convert import load
 from flaxtl.convert.converting import plan_conversion
-from flaxtl.convert.families import timm_names
+from flaxtl.convert.families import labels, timm_names
 from flaxtl.convert.readers import read_weights
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
@@ -422,3 +422,28 @@ def test_arguments_are_computed_as_timm_computes_them(name, arguments):
     from parity import timm_networks
 
     assert timm_networks.error(name, 0 if name.startswith("vit") else 64, **arguments) < 1e-5
+
+
+def test_a_preprocessor_beside_timms_config_is_mentioned():
+    weights = given("resnet_basic")
+    beside = Weights(weights.tensors, weights.config, {"image_processor_type": "ViTImageProcessor"})
+    assert any("preprocessor_config.json was not read" in note for note in plan_conversion(beside).model.notes)
+    assert not any("preprocessor" in note for note in plan_conversion(weights).model.notes)
+
+
+def test_what_is_assumed_is_said_each_time_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = checkpoint(tmp_path / "x.pth", "resnet_basic", arch="resnet18")
+    first, again = load(file).notes, load(file).notes
+    assert first == again
+    assert any("Nothing beside the weights says how pictures are prepared" in note for note in first)
+
+
+@pytest.mark.parametrize(
+    "said", [{"dropout": 0.1}, {"architecture": "yamnet"}, {"label_names": ["a"], "sample_rate": 8000}]
+)
+def test_families_that_are_published_without_a_config_refuse_one_that_says_more_than_names(said):
+    weights = Weights({}, said)
+    with pytest.raises(CheckpointError, match="a setting that flaxtl does not know"):
+        labels.require_names_alone(weights)
+    labels.require_names_alone(Weights({}, {"label_names": ["a"]}))
