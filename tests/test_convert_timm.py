@@ -447,3 +447,34 @@ def test_families_that_are_published_without_a_config_refuse_one_that_says_more_
     with pytest.raises(CheckpointError, match="a setting that flaxtl does not know"):
         labels.require_names_alone(weights)
     labels.require_names_alone(Weights({}, {"label_names": ["a"]}))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("resnet18", {"layers": [1, 1, 1, 1]}),
+        ("resnetblur18", {"layers": [1, 1, 1, 1], "act_layer": "silu"}),
+        ("vit_tiny_patch16_224", {"depth": 1, "num_heads": 6}),
+    ],
+)
+def test_what_transformers_saves_of_a_timm_network_loads_with_its_logits(
+    tmp_path, monkeypatch, architecture, arguments
+):
+    import torch
+    import transformers
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = {0: "ant", 1: "bee", 2: "cow"}
+    config = transformers.TimmWrapperConfig(architecture=architecture, model_args=arguments, id2label=names)
+    config.num_labels = 3
+    wrapped = transformers.TimmWrapperForImageClassification(config).eval()
+    wrapped.save_pretrained(tmp_path / "saved")
+    model = load(tmp_path / "saved")
+    assert model.card.labels == ("ant", "bee", "cow")
+    x = np.random.default_rng(0).standard_normal((1, 224, 224, 3), dtype=np.float32)
+    with torch.no_grad():
+        wanted = wrapped(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).logits.numpy()
+    network = model.network
+    found, _ = network.forward(model.variables, x, 0, len(network.segments))
+    assert ours.relative(np.asarray(found), wanted) < 1e-5
