@@ -380,6 +380,24 @@ def test_names_are_listed_once_and_each_is_a_name():
     assert all(timm_names.current_name(name) == name for name in names)
 
 
+@pytest.mark.parametrize(
+    "config", [{"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}}, {"labels": [*"abcde"]}]
+)
+def test_a_config_of_class_names_alone_leaves_the_rest_as_without_one(config):
+    found, bare = (plan_conversion(given("resnet_basic", c)) for c in (config, {}))
+    assert found.recognised.labels == ("a", "b", "c", "d", "e")
+    assert found.recognised.input == bare.recognised.input
+    assert found.model.notes == bare.model.notes
+
+
+@pytest.mark.parametrize(
+    "empty", [{"interpolation": ""}, {"crop_mode": ""}, {"crop_pct": 0.0}, {"mean": None, "std": None}]
+)
+def test_empty_settings_of_pictures_mean_timms_defaults(empty):
+    found = plan_conversion(given("resnet_basic", pretrained_cfg={"input_size": [3, 64, 64], **empty}))
+    assert found.recognised.input == plan_conversion(given("resnet_basic")).recognised.input
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize(
     "name",

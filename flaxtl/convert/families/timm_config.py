@@ -32,17 +32,18 @@ ARGUMENTS: dict[str, Setting] = {
     "features_only": only(False),
 }
 _TOP: dict[str, Setting] = {
-    **dict.fromkeys(("architecture", "label_names", "labels", "pretrained_cfg", "model_args"), READ),
-    **irrelevant(SHAPES, "num_classes", "num_features"),
+    **dict.fromkeys(("architecture", "pretrained_cfg", "model_args"), READ),
+    **dict.fromkeys(("label_names", "labels", "id2label"), READ),
+    **irrelevant(SHAPES, "num_classes", "num_features", "label2id"),
     **irrelevant("tells what labels mean", "label_descriptions"),
 }
 _INPUT: dict[str, Setting] = {
     "input_size": where(
         lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == 3), "[channels, height, width]"
     ),
-    "interpolation": only(*get_args(Interpolation)),
+    "interpolation": only(*get_args(Interpolation), ""),
     "crop_pct": where(lambda v: v is None or (isinstance(v, (int, float)) and 0 <= v <= 1), "a share from 0 to 1"),
-    "crop_mode": only(*FITS),
+    "crop_mode": only(*FITS, ""),
     "label_offset": only(0),
     **dict.fromkeys(("mean", "std", "tag", "label_names"), READ),
     **irrelevant(SHAPES, "num_classes", "num_features", "pool_size", "first_conv", "classifier", "architecture"),
@@ -66,7 +67,7 @@ class Timm:
         input: the settings of its pictures.
         arguments: what the network was built with beside its name.
         task: what the outputs mean.
-        said: whether there is a config.json.
+        said: whether there is a config.json that says more than class names.
         notes: what lies beside the weights and is not read.
     """
 
@@ -119,7 +120,8 @@ def read_timm(weights: Weights, arguments: Mapping[str, Setting]) -> Timm:
     many = top.get("problem_type") == "multi_label_classification"
     task: Task = "multilabel" if many else "classification"
     aside = "preprocessor_config.json was not read: of timm's networks config.json says how pictures are prepared."
-    return Timm(architecture(weights), pictures, built, task, True, (aside,) if weights.preprocessor else ())
+    said = bool({"architecture", "pretrained_cfg", "model_args"} & set(top) or _PICTURES & set(pictures))
+    return Timm(architecture(weights), pictures, built, task, said, (aside,) if weights.preprocessor else ())
 
 
 def timm_image(timm: Timm, channels: int, default: Image | None = None) -> Image:
