@@ -130,6 +130,7 @@ def plan_conversion(weights: Weights) -> Conversion:
             does (both lists are given, with the family's name).
     """
     found, family, bare = recognise(weights)
+    bare = dataclasses.replace(bare, notes=(*bare.notes, *found.notes, *_ignored(bare)))
     network = nets.build(found.network, found.outputs)
     labels = found.labels or tuple(map(str, range(found.outputs)))
     card = Card(found.input, found.network, (Head(labels=labels, task=found.task),))
@@ -149,6 +150,13 @@ def plan_conversion(weights: Weights) -> Conversion:
     card = card.with_provenance(converted=_provenance(bare, family, steps))
     model = dataclasses.replace(model, card=card, variables=variables, notes=bare.notes)
     return Conversion(bare, family, found, steps, model)
+
+
+def _ignored(weights: Weights) -> tuple[str, ...]:
+    if not weights.ignore_settings:
+        return ()
+    names = listed(weights.ignore_settings, 30)
+    return (f"Of the source's settings these were ignored as asked, so its outputs may be others: {names}.",)
 
 
 def recognise(weights: Weights) -> tuple[Recognised, Family, Weights]:
@@ -296,20 +304,23 @@ class Converted:
         )
 
 
-def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> Converted:
+def convert(
+    source: str | Path, out: str | Path, *, overwrite: bool = False, ignore_settings: Sequence[str] = ()
+) -> Converted:
     """Converts published weights to a model directory, tensor by tensor.
 
     Args:
         source: a file, a folder, "hf:owner/name@revision" or a URL of fsspec; see `flaxtl.load`.
         out: the model directory.
         overwrite: whether an earlier one may be replaced.
+        ignore_settings: settings of the source that are left out; see `flaxtl.load`.
 
     Raises:
         CheckpointError: the weights cannot be read, are of no known family, do not fit, or the place is taken.
     """
     from flaxtl.convert.hub import open_weights
 
-    conversion = plan_conversion(open_weights(source))
+    conversion = plan_conversion(open_weights(source, ignore_settings))
     return Converted(conversion.save(out, overwrite=overwrite), conversion)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxtl"
 
 
-def open_weights(source: str | Path) -> Weights:
+def open_weights(source: str | Path, ignore_settings: Sequence[str] = ()) -> Weights:
     """Opens published weights wherever they are; they are fetched to this machine first if they are elsewhere.
 
     Args:
         source: "hf:owner/name@revision", a URL such as gs://bucket/folder, or a path.
+        ignore_settings: settings of the source that are left out.
 
     Raises:
         CheckpointError: they cannot be found, fetched or read.
     """
+    if isinstance(ignore_settings, str):
+        ignore_settings = (ignore_settings,)
+    return dataclasses.replace(_opened(source), ignore_settings=tuple(ignore_settings))
+
+
+def _opened(source: str | Path) -> Weights:
     name = str(source)
     if name.startswith(HUB):
         fetched = fetch(name)

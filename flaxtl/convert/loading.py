@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _SETTINGS = (".json", ".txt", ".csv")
 _LARGEST_SETTINGS = 64 << 20
 
 
-def load(source: str | Path, *, network: Network | None = None) -> Model:
+def load(source: str | Path, *, network: Network | None = None, ignore_settings: Sequence[str] = ()) -> Model:
     """Loads a model.
 
     Published weights are converted when they are loaded first; the result is kept in the cache
@@ -39,6 +40,8 @@ def load(source: str | Path, *, network: Network | None = None) -> Model:
             - a URL of fsspec, such as gs://bucket/model, of any of these;
             - "flaxtl:characters", the small network that is part of the package.
         network: the network, if it is a user's own module.
+        ignore_settings: names of settings of published weights that are left out, as if their configuration did not
+            say them. Settings that flaxtl does not honour are refused by name; this is the way past a refusal.
 
     Raises:
         CheckpointError: there is no such model, it is damaged, or flaxtl does not know what it is.
@@ -51,19 +54,21 @@ def load(source: str | Path, *, network: Network | None = None) -> Model:
     if name.startswith(PREFIX):
         return Model.load(embedded(name))
     if name.startswith(hub.HUB):
-        return _converted(hub.open_weights(name))
+        return _converted(hub.open_weights(name, ignore_settings))
     if hub.is_url(name):
         place = hub.copied(name)
         if is_model(place):
             return Model.load(model_folder(place), network=network)
-        return _converted(hub.open_weights(name))
+        return _converted(hub.open_weights(name, ignore_settings))
     place = Path(source).expanduser()
     if place.is_dir():
         folder = model_folder(place)
         if network is None and not is_model(folder) and _holds_weights(folder):
-            return _converted(hub.open_weights(folder))
+            return _converted(hub.open_weights(folder, ignore_settings))
         return Model.load(folder, network=network)
-    return _converted(hub.open_weights(place)) if place.is_file() else Model.load(place, network=network)
+    if place.is_file():
+        return _converted(hub.open_weights(place, ignore_settings))
+    return Model.load(place, network=network)
 
 
 def embedded(name: str) -> Path:
@@ -128,7 +133,7 @@ def _key(weights: Weights) -> str:
         for name, file in weights.files.items()
         if file.suffix in _SETTINGS and file.stat().st_size <= _LARGEST_SETTINGS
     }
-    told = [_converter(), weights.origin, settings]
+    told = [_converter(), weights.origin, settings, sorted(weights.ignore_settings)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 

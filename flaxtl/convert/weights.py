@@ -51,6 +51,7 @@ class Weights(Mapping[str, Tensor]):
         origin: where they came from: source, revision, sha256; goes into the card's provenance.
         notes: what was done to the names on the way here, one sentence each.
         prefix: what was taken off the names; in the file each is this and then the name here.
+        ignore_settings: settings of the source that its reader asked to leave out.
 
     Example:
         >>> weights = Weights({'module.w': Tensor.of(np.zeros(2))})
@@ -65,6 +66,7 @@ class Weights(Mapping[str, Tensor]):
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prefix: str = ""
+    ignore_settings: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.tensors:

@@ -41,6 +41,7 @@ class Recognised:
         labels: class names in the order of the outputs; () numbers them.
         task: what the outputs mean.
         files: files that the model needs beside it, such as tokenizer.json.
+        notes: what was assumed because the source does not say it, and what of it is left out; one sentence each.
     """
 
     network: NetworkSpec
@@ -49,6 +50,7 @@ class Recognised:
     labels: tuple[str, ...] = ()
     task: Task = "classification"
     files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
