@@ -18,7 +18,7 @@ from flaxtl.errors import CardError, did_you_mean, listed
 FORMAT = 1
 FILE_NAME = "card.json"
 
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Task = Literal["classification", "multilabel", "regression"]
 
 
@@ -33,9 +33,16 @@ class Image:
         std: per channel, likewise.
         interpolation: how a picture is resized.
         crop_fraction: the share of the resized short side that the centre crop keeps.
-        fit: "crop" keeps the aspect ratio and crops the centre, "squash" stretches, "pad" adds a border.
+        fit: "crop" keeps the aspect ratio and crops the centre, "squash" stretches, "pad" adds a border, "none" crops
+            the centre of the picture as it is, and "exact" takes pictures of its size alone.
         polarity: "bright_on_dark" inverts a picture whose border is brighter than middle grey, so that
             ink on paper and chalk on slate look alike to a network trained on strokes.
+        resized: what a picture is resized to before the centre is cut out, where size and crop_fraction do not say it:
+            (short side,) with the fit "crop", (height, width) with "squash".
+        rounding: where the centre begins if it lies between two pixels: "nearest" (torchvision, timm) or "down"
+            (transformers).
+        border: what fills the edges where the picture is smaller than the crop: the median colour of its "edge", or
+            "black".
     """
 
     modality: ClassVar[str] = "image"
@@ -45,8 +52,24 @@ class Image:
     std: tuple[float, ...] = (1.0,)
     interpolation: Interpolation = "bilinear"
     crop_fraction: float = 1.0
-    fit: Literal["crop", "squash", "pad"] = "crop"
+    fit: Literal["crop", "squash", "pad", "none", "exact"] = "crop"
     polarity: Literal["as_is", "bright_on_dark"] = "as_is"
+    resized: tuple[int, ...] = ()
+    rounding: Literal["nearest", "down"] = "nearest"
+    border: Literal["edge", "black"] = "edge"
+
+    def at(self, size: tuple[int, int]) -> Image:
+        """Returns the same preprocessing for pictures of another height and width; what is resized scales with it.
+
+        Example:
+            >>> Image((224, 224), fit='crop', resized=(256,)).at((112, 112)).resized
+            (128,)
+        """
+        scales = [new / old for new, old in zip(size, self.size, strict=True)]
+        scales = scales if len(self.resized) == 2 else [max(scales)]
+        resized = tuple(round(side * scale) for side, scale in zip(self.resized, scales))
+        fit = "squash" if self.fit == "exact" and size != self.size else self.fit
+        return dataclasses.replace(self, size=size, resized=resized, fit=fit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +104,8 @@ class Text:
         pad_id: the token that fills short rows.
         pair: whether an example is two sentences.
         types: whether the network is told which sentence of a pair a token is of.
+        prompt: put before each text, and before the first of two, as the source's own encoder does.
+        cut: the side at which a text with more tokens is cut.
     """
 
     modality: ClassVar[str] = "text"
@@ -89,6 +114,8 @@ class Text:
     pad_id: int = 0
     pair: bool = False
     types: bool = False
+    prompt: str = ""
+    cut: Literal["right", "left"] = "right"
 
 
 @dataclasses.dataclass(frozen=True)

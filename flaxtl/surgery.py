@@ -159,6 +159,39 @@ _FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
 }
 
 
+def _sharp_bicubic(distance: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution with a = -3/4, as PyTorch has it where nothing is antialiased."""
+    near = (1.25 * distance - 2.25) * distance**2 + 1.0
+    far = ((-0.75 * distance + 3.75) * distance - 6.0) * distance + 3.0
+    return np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0))
+
+
+def sharp_matrix(old: int, new: int) -> np.ndarray:
+    """Returns the matrix that resizes a line of numbers by bicubic interpolation without antialiasing.
+
+    Each new number is made of the four old ones around its place, however many lie between two places; beyond the ends
+    the last number is repeated. These are the numbers of PyTorch's `interpolate(mode="bicubic")`.
+
+    Args:
+        old: numbers before.
+        new: numbers after.
+
+    Returns:
+        float64 [new, old]; each row sums to one.
+
+    Example:
+        >>> sharp_matrix(4, 2).round(3).tolist()
+        [[0.5, 0.594, -0.094, 0.0], [0.0, -0.094, 0.594, 0.5]]
+    """
+    # In float32, as the source computes it: the last digit of a place decides the last digits of what lies there.
+    centre = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
+    taps = np.floor(centre).astype(int)[:, None] + np.arange(-1, 3)
+    weights = _sharp_bicubic(np.abs(taps - centre[:, None].astype(np.float64)))
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new)[:, None], np.clip(taps, 0, old - 1)), weights)
+    return matrix
+
+
 def resize_matrix(old: int, new: int, how: Interpolation = "bicubic") -> np.ndarray:
     """Returns the matrix that resizes a line of numbers, antialiased.
 
@@ -187,7 +220,7 @@ def resize_matrix(old: int, new: int, how: Interpolation = "bicubic") -> np.ndar
 
 
 def resize_positions(
-    position: Any, old: Grid, new: Grid, *, prefix: int = 0, how: Interpolation = "bicubic"
+    position: Any, old: Grid, new: Grid, *, prefix: int = 0, how: Interpolation = "bicubic", antialias: bool = True
 ) -> tuple[np.ndarray, str]:
     """Fits position embeddings of one grid of patches to another grid; those of other tokens stay as they are.
 
@@ -199,7 +232,8 @@ def resize_positions(
         old: rows and columns of the grid that they are for.
         new: rows and columns wanted.
         prefix: tokens before the grid: class, distillation, registers, as far as they have a position.
-        how: "bicubic" or "bilinear", antialiased.
+        how: "bicubic" or "bilinear".
+        antialias: whether a smaller grid's positions are averages; without it (bicubic alone) they are samples.
 
     Returns:
         (the new positions, of the same number of axes and dtype; a phrase that says what was done).
@@ -224,11 +258,13 @@ def resize_positions(
         return position, f"positions {old[0]}×{old[1]} kept"
     flat = position.reshape(tokens, features)
     grid = flat[prefix:].reshape(*old, features).astype(np.float64)
-    rows, columns = (resize_matrix(o, n, how) for o, n in zip(old, new, strict=True))
+    sides = zip(old, new, strict=True)
+    rows, columns = (resize_matrix(o, n, how) if antialias else sharp_matrix(o, n) for o, n in sides)
     grid = np.einsum("ri,cj,ijf->rcf", rows, columns, grid, optimize=True).astype(position.dtype)
     made = np.concatenate([flat[:prefix], grid.reshape(-1, features)]).reshape(*ones, -1, features)
     kept = f", {prefix} other token{'s' if prefix > 1 else ''} kept" if prefix else ""
-    return made, f"positions {old[0]}×{old[1]} → {new[0]}×{new[1]} by antialiased {how}{kept}"
+    by = f"antialiased {how}" if antialias else "bicubic"
+    return made, f"positions {old[0]}×{old[1]} → {new[0]}×{new[1]} by {by}{kept}"
 
 
 def resize_patches(kernel: Any, new: Grid, how: Interpolation = "bilinear") -> tuple[np.ndarray, str]:

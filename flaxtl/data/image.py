@@ -27,6 +27,7 @@ _RESAMPLING = {
     "bicubic": pillow.Resampling.BICUBIC,
     "lanczos": pillow.Resampling.LANCZOS,
     "box": pillow.Resampling.BOX,
+    "hamming": pillow.Resampling.HAMMING,
 }
 # An encrypted member of an archive is a RuntimeError, a damaged one zlib's own error or an early end.
 UNREADABLE = (
@@ -235,12 +236,27 @@ def _resize(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> n
 
 def _fitted(picture: np.ndarray, spec: Image) -> np.ndarray:
     """Resizes so that the centre of the card's size is the card's share of the whole, and cuts it out."""
+    if spec.fit == "exact" and picture.shape[:2] != spec.size:
+        (height, width), (h, w) = spec.size, picture.shape[:2]
+        raise DataError(
+            f"A picture has {h}×{w} pixels; this network's preprocessing resizes nothing and takes {height}×{width}. "
+            "Bring the pictures to that size."
+        )
+    return _centred(_resize(picture, _whole(picture.shape[:2], spec), spec.interpolation), spec)
+
+
+def _whole(shape: tuple[int, ...], spec: Image) -> tuple[int, int]:
+    """Returns the height and width to which a picture is resized before its centre is cut out."""
+    if spec.fit in ("none", "exact"):
+        return shape[0], shape[1]
+    if len(spec.resized) == 1:
+        return _kept_in_shape(shape, (spec.resized[0], spec.resized[0]), cover=True)
+    if spec.resized:
+        return spec.resized[0], spec.resized[1]
     # Sides are rounded down, as timm and torchvision do; the small number undoes what division by a fraction loses.
     height, width = (math.floor(side / spec.crop_fraction + 1e-6) for side in spec.size)
     whole = (height, width)
-    if spec.fit != "squash":
-        whole = _kept_in_shape(picture.shape[:2], whole, cover=spec.fit == "crop")
-    return _centred(_resize(picture, whole, spec.interpolation), spec.size)
+    return whole if spec.fit == "squash" else _kept_in_shape(shape, whole, cover=spec.fit == "crop")
 
 
 def _kept_in_shape(shape: tuple[int, ...], wanted: tuple[int, int], *, cover: bool) -> tuple[int, int]:
@@ -250,17 +266,19 @@ def _kept_in_shape(shape: tuple[int, ...], wanted: tuple[int, int], *, cover: bo
     return (height, max(height * w // h, 1)) if by_height else (max(width * h // w, 1), width)
 
 
-def _centred(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Crops the centre, or adds a border of the picture's median edge colour, along each axis as needed."""
-    for axis, wanted in enumerate(size):
+def _centred(picture: np.ndarray, spec: Image) -> np.ndarray:
+    """Crops the centre, or adds a border, along each axis as needed."""
+    black = spec.border == "black"
+    for axis, wanted in enumerate(spec.size):
         have = picture.shape[axis]
         if have > wanted:
-            start = round((have - wanted) / 2)
+            start = (have - wanted) // 2 if spec.rounding == "down" else round((have - wanted) / 2)
             picture = np.take(picture, np.arange(start, start + wanted), axis)
         elif have < wanted:
             edges = np.concatenate([np.take(picture, 0, axis), np.take(picture, -1, axis)])
-            colour = np.median(edges, axis=0).astype(np.uint8)
-            before = (wanted - have) // 2
+            colour = 0 if black else np.median(edges, axis=0).astype(np.uint8)
+            # What cannot be halved goes before the picture where crops are rounded down: transformers' own rule.
+            before = (wanted - have + (spec.rounding == "down")) // 2
             shape = list(picture.shape)
             shape[axis] = wanted
             padded = np.empty(shape, np.uint8)

@@ -60,7 +60,7 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _tokenizer(file: TokenizerFile, length: int, pair: bool) -> Any:
+def _tokenizer(file: TokenizerFile, length: int, pair: bool, cut: str = "right") -> Any:
     """Opens a tokenizer and sets it to the card's length."""
     try:
         from tokenizers import Tokenizer
@@ -74,7 +74,7 @@ def _tokenizer(file: TokenizerFile, length: int, pair: bool) -> Any:
     if length <= special:
         raise CardError(f"The card keeps {length} tokens, but {special} special ones are added. Raise its max_length.")
     found.no_padding()
-    found.enable_truncation(length)
+    found.enable_truncation(length, direction=cut)
     return found
 
 
@@ -176,7 +176,7 @@ class TextPreprocess:
             CardError: likewise.
         """
         parts = raw if isinstance(raw, (tuple, list)) else [raw]
-        least = self.spec.max_length - _SPECIAL
+        least = self.spec.max_length - _SPECIAL - len(self.spec.prompt.encode("utf-8", "surrogatepass"))
         # A token is at least a byte of the text, so that most texts need not be cut into tokens to know.
         if sum(len(read_text(part).encode("utf-8", "surrogatepass")) for part in parts) <= least:
             return False
@@ -193,10 +193,11 @@ class TextPreprocess:
         if two != self.spec.pair or (two and len(raw) != 2):
             found, wanted = f"{len(raw) if two else 1} text(s)", "2" if self.spec.pair else "1"
             raise DataError(f"An example is {found}; this network's card says {wanted} (pair is {self.spec.pair}).")
-        tokenizer = _tokenizer(self.file, self.spec.max_length, self.spec.pair)
+        tokenizer = _tokenizer(self.file, self.spec.max_length, self.spec.pair, self.spec.cut)
         texts = [read_text(part) for part in raw] if two else [read_text(raw)]
+        texts[0] = self.spec.prompt + texts[0]
         try:
-            if not two:
+            if not two and self.spec.cut == "right":
                 return _encoded_beginning(tokenizer, texts[0], self.spec.max_length)
             encoding = tokenizer.encode(*texts)
             return encoding, bool(encoding.overflowing)

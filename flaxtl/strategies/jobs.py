@@ -272,7 +272,7 @@ def _resized(model: Model, size: int) -> Model:
     old, new = model.card.input.size, (size, size)
     spec, params, done = nets.resized(model.card.network, model.params, old, new)
     network = model.network if spec == model.card.network else nets.build(spec, len(model.card.labels))
-    card = dataclasses.replace(model.card, input=dataclasses.replace(model.card.input, size=new), network=spec)
+    card = dataclasses.replace(model.card, input=model.card.input.at(new), network=spec)
     notes = (*model.notes, f"pictures of {size}×{size} in place of {'×'.join(map(str, old))}", *done)
     variables = {**model.variables, paths.PARAMS: dict(params)}
     return dataclasses.replace(model, network=network, variables=variables, card=card, notes=notes)

@@ -12,18 +12,13 @@ from typing import Any
 from flaxtl.card import NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.sentence_transformers import SentenceEncoder, sentence_encoder
+from flaxtl.convert.families.tokenizer_files import read_tokenizer
 from flaxtl.convert.families.transformers_audio import attention, refuse_if
-from flaxtl.convert.families.transformers_text import (
-    labels_tokens,
-    named_as,
-    pooling_of,
-    prefix_of,
-    shape_of,
-    task_of,
-    text_input,
-    tokenizer_files,
-)
+from flaxtl.convert.families.transformers_files import TRAINING, task_of, transformers_config
+from flaxtl.convert.families.transformers_text import labels_tokens, named_as, prefix_of, shape_of, text_input
 from flaxtl.convert.mapping import Rule, ignored, layer_norm, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.bert import Config
@@ -85,8 +80,27 @@ NAMINGS = {
 PREFIXES = ("", "bert.", "roberta.", "distilbert.", "mpnet.")
 # Token embeddings, positions counted from the row after padding's: the kinds that took them from RoBERTa.
 COUNTED = ("roberta", "xlm-roberta", "camembert", "mpnet")
-# What transformers takes where config.json leaves it out.
-_DEFAULT_PADDING = {"bert": 0, "distilbert": 0}
+
+
+_POSITIONS = "positions in order (position_embedding_type absolute)"
+_READ = ("num_attention_heads", "layer_norm_eps", "pad_token_id", "hidden_dropout_prob")
+_DISTIL = ("n_heads", "dropout")
+_FROM_SHAPES = (
+    *("max_position_embeddings", "type_vocab_size", "relative_attention_num_buckets", "dim", "hidden_dim"),
+    *("sinusoidal_pos_embds",),
+)
+# What becomes of the settings of these networks; see transformers_files.COMMON.
+OWN: dict[str, Setting] = {
+    **dict.fromkeys((*_READ, *_DISTIL, "hidden_act", "activation"), READ),
+    "position_embedding_type": where(lambda v: v in (None, "absolute"), _POSITIONS),
+    **irrelevant("the tensors' shapes say it", *_FROM_SHAPES),
+    **irrelevant(
+        "of the program that BERT was first published with",
+        *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+        *("pooler_size_per_head", "pooler_type"),
+    ),
+    **irrelevant(TRAINING, "qa_dropout", "seq_classif_dropout", "tie_weights_", "adapters", "summary_use_proj"),
+}
 
 
 def recognise(weights: Weights) -> Recognised | None:
@@ -94,12 +108,15 @@ def recognise(weights: Weights) -> Recognised | None:
     kind, prefix = _kind(weights), prefix_of(weights, PREFIXES, "word_embeddings")
     if kind is None or prefix is None:
         return None
-    config = _config(weights, kind, prefix)
-    spec = NetworkSpec("bert", dataclasses.asdict(config))
     outputs = _outputs(weights, kind, prefix)
-    text = text_input(weights, config.longest, max(config.first_position - 1, 0), config.types > 1)
-    files = tokenizer_files(weights)
-    return Recognised(spec, text, outputs, labels_of(weights, outputs), task_of(weights, outputs), files)
+    encoder = None if outputs else sentence_encoder(weights)
+    config = _config(weights, kind, prefix, encoder)
+    spec = NetworkSpec("bert", dataclasses.asdict(config))
+    tokenizer = read_tokenizer(weights, kind, lowercase=encoder is not None and encoder.lowercase)
+    padding = max(config.first_position - 1, 0)
+    text, notes = text_input(weights, tokenizer, encoder, config.longest, padding, config.types > 1)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, text, outputs, labels, task, tokenizer.files, notes)
 
 
 def _kind(weights: Weights) -> str | None:
@@ -117,11 +134,11 @@ def _kind(weights: Weights) -> str | None:
     return None
 
 
-def _config(weights: Weights, kind: str, prefix: str) -> Config:
-    source = weights.config
-    position = source.get("position_embedding_type") or "absolute"
-    refuse_if(position != "absolute", f"positions of the kind {position!r} (position_embedding_type)")
+def _config(weights: Weights, kind: str, prefix: str, encoder: SentenceEncoder | None) -> Config:
     distil = kind == "distilbert"
+    layers = f"{prefix}{NAMINGS[kind].layers}."
+    depth = count_numbered([n.replace("/", ".") for n in weights], layers)
+    source = transformers_config(weights, {**OWN, "num_hidden_layers": only(depth), "n_layers": only(depth)})
     activation = str(source.get("activation" if distil else "hidden_act", "gelu"))
     refuse_if(activation not in ACTIVATIONS, f"the activation {activation!r}")
     tables = {
@@ -131,7 +148,7 @@ def _config(weights: Weights, kind: str, prefix: str) -> Config:
     buckets = shape_of(weights, f"{prefix}encoder.relative_attention_bias") if kind == "mpnet" else None
     padding = source.get("pad_token_id")
     first = (1 if padding is None or kind == "mpnet" else int(padding)) + 1 if kind in COUNTED else 0
-    layers = f"{prefix}{NAMINGS[kind].layers}."
+    inner = shape_of(weights, f"{layers}0.{NAMINGS[kind].fc1}")
     return Config(
         vocabulary=tables["word"][0],
         positions=tables["position"][0],
@@ -139,13 +156,13 @@ def _config(weights: Weights, kind: str, prefix: str) -> Config:
         types=tables["token_type"][0],
         buckets=buckets[0] if buckets else 0,
         width=tables["word"][1],
-        depth=count_numbered([n.replace("/", ".") for n in weights], layers),
+        depth=depth,
         heads=int(_setting(source, "n_heads" if distil else "num_attention_heads")),
-        hidden=int(_setting(source, "hidden_dim" if distil else "intermediate_size")),
+        hidden=inner[0] if inner else 0,
         activation=activation,
-        epsilon=float(source.get("layer_norm_eps", 1e-12)),
+        epsilon=1e-12 if distil else float(source.get("layer_norm_eps", 1e-12)),
         dropout=float(source.get("dropout" if distil else "hidden_dropout_prob", 0.1)),
-        **_pooling(weights, kind, prefix),
+        **_pooling(weights, kind, prefix, encoder),
     )
 
 
@@ -163,11 +180,10 @@ def _outputs(weights: Weights, kind: str, prefix: str) -> int:
     return head[0] if head and inner and not labels_tokens(weights) else 0
 
 
-def _pooling(weights: Weights, kind: str, prefix: str) -> dict[str, Any]:
+def _pooling(weights: Weights, kind: str, prefix: str, encoder: SentenceEncoder | None) -> dict[str, Any]:
     if _outputs(weights, kind, prefix):
         return {"pooling": "pooler", "pooler_activation": "relu" if kind == "distilbert" else "tanh"}
-    found = pooling_of(weights)
-    return {"pooling": found.how, "normalise": found.normalise} if found else {"pooling": "mean"}
+    return {"pooling": encoder.how, "normalise": encoder.normalise} if encoder else {"pooling": "mean"}
 
 
 def rules(config: Config, weights: Weights) -> list[Rule]:

@@ -9,11 +9,14 @@ from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
+from flaxtl.convert.families.transformers_files import task_of, transformers_config
 from flaxtl.convert.families.transformers_image import transformers_image
 from flaxtl.convert.mapping import LINEAR, Rule, conv, layer_norm, linear, reshape
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.convnext import VARIANTS, Config
+from flaxtl.nets.transformer import ACTIVATIONS
 
 # Names of the tensors in timm's and in transformers' files; {s} and {b} are the stage and the block in it.
 TIMM = {
@@ -47,6 +50,13 @@ TRANSFORMERS = {
     "head": "classifier",
 }
 _TYPES = ("convnext", "convnextv2")
+# What becomes of the settings of transformers' ConvNeXt; see transformers_files.COMMON.
+_OWN: dict[str, Setting] = {
+    **dict.fromkeys(("image_size", "layer_norm_eps"), READ),
+    "hidden_act": where(lambda v: v is None or v in ACTIVATIONS, f"the activations {', '.join(ACTIVATIONS)}"),
+    **irrelevant("the tensors' shapes say it", "patch_size", "num_stages"),
+    **irrelevant("where training began", "layer_scale_init_value"),
+}
 _DEFAULT = Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
 
 
@@ -66,9 +76,15 @@ def recognise(weights: Weights) -> Recognised | None:
     spec = NetworkSpec("convnext", dataclasses.asdict(config))
     if names["fc1"] == TIMM["fc1"]:
         return Recognised(spec, timm_image(weights, _DEFAULT), outputs, labels_of(weights, outputs))
-    side = weights.config.get("image_size", 224)
+    kind = "convnextv2" if config.response_norm else "convnext"
+    settings = transformers_config(
+        weights, {**_OWN, "depths": only(config.depths), "hidden_sizes": only(config.widths)}
+    )
+    side = int(settings.get("image_size", 224))
     image = dataclasses.replace(_DEFAULT, channels=weights[f"{names['stem']}.weight"].shape[1])
-    return Recognised(spec, transformers_image(weights, (side, side), image), outputs, labels_of(weights, outputs))
+    image, notes = transformers_image(weights, kind, (side, side), image)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, image, outputs, labels, task, notes=notes)
 
 
 def _names(weights: Weights) -> dict[str, str] | None:

@@ -9,16 +9,13 @@ from typing import Any
 from flaxtl.card import NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.sentence_transformers import SentenceEncoder, sentence_encoder
+from flaxtl.convert.families.tokenizer_files import read_tokenizer
 from flaxtl.convert.families.transformers_audio import refuse_if
-from flaxtl.convert.families.transformers_text import (
-    labels_tokens,
-    pooling_of,
-    prefix_of,
-    task_of,
-    text_input,
-    tokenizer_files,
-)
+from flaxtl.convert.families.transformers_files import TRAINING, task_of, transformers_config
+from flaxtl.convert.families.transformers_text import labels_tokens, prefix_of, text_input
 from flaxtl.convert.mapping import Rule, ignored, layer_norm, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.nets.modernbert import Config
 from flaxtl.nets.transformer import ACTIVATIONS
@@ -30,17 +27,44 @@ LOCAL, GLOBAL = "sliding_attention", "full_attention"
 _BASES = {LOCAL: ("local_rope_theta", 10_000.0), GLOBAL: ("global_rope_theta", 160_000.0)}
 
 
+_READ = (
+    *(
+        "max_position_embeddings",
+        "num_attention_heads",
+        "hidden_activation",
+        "norm_eps",
+        "mlp_dropout",
+        "local_attention",
+    ),
+    *("layer_types", "global_attn_every_n_layers", "rope_parameters", "local_rope_theta", "global_rope_theta"),
+    *("classifier_pooling", "classifier_activation", "pad_token_id"),
+)
+# What becomes of the settings of ModernBERT; see transformers_files.COMMON.
+OWN: dict[str, Setting] = {
+    **dict.fromkeys(_READ, READ),
+    "rope_scaling": only(),
+    **irrelevant("of other networks; this one has rotary positions", "position_embedding_type"),
+    **irrelevant("of other networks; norm_eps says it", "layer_norm_eps"),
+    **irrelevant("of other networks; hidden_activation says it", "hidden_act"),
+    **irrelevant(TRAINING, "initializer_cutoff_factor", "embedding_dropout", "sparse_prediction"),
+    **irrelevant(TRAINING, "sparse_pred_ignore_index", "repad_logits_with_grad", "decoder_bias"),
+    **irrelevant("how the same is computed", "deterministic_flash_attn"),
+}
+
+
 def recognise(weights: Weights) -> Recognised | None:
     """Says which ModernBERT weights are, by transformers' config.json."""
     prefix = prefix_of(weights, PREFIXES, "tok_embeddings")
     if weights.config.get("model_type") != KIND or prefix is None:
         return None
     outputs = _outputs(weights)
-    config = _config(weights, prefix, outputs > 0)
+    encoder = None if outputs else sentence_encoder(weights)
+    config = _config(weights, prefix, outputs > 0, encoder)
     spec = NetworkSpec("modernbert", dataclasses.asdict(config))
-    text = text_input(weights, config.longest, PADDING, types=False)
-    files = tokenizer_files(weights)
-    return Recognised(spec, text, outputs, labels_of(weights, outputs), task_of(weights, outputs), files)
+    tokenizer = read_tokenizer(weights, KIND, lowercase=encoder is not None and encoder.lowercase)
+    text, notes = text_input(weights, tokenizer, encoder, config.longest, PADDING, types=False)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, text, outputs, labels, task, tokenizer.files, notes)
 
 
 def _outputs(weights: Weights) -> int:
@@ -48,8 +72,8 @@ def _outputs(weights: Weights) -> int:
     return head[0] if head and "head.dense.weight" in weights and not labels_tokens(weights) else 0
 
 
-def _config(weights: Weights, prefix: str, classifies: bool) -> Config:
-    source = weights.config
+def _config(weights: Weights, prefix: str, classifies: bool, encoder: SentenceEncoder | None) -> Config:
+    source = transformers_config(weights, {**OWN, **_agreed(weights, prefix, classifies)})
     vocabulary, width = weights[f"{prefix}embeddings.tok_embeddings.weight"].shape
     depth = count_numbered(weights, f"{prefix}layers.")
     kinds = _kinds(source, depth)
@@ -57,8 +81,9 @@ def _config(weights: Weights, prefix: str, classifies: bool) -> Config:
     for activation in activations:
         refuse_if(activation not in ACTIVATIONS, f"the activation {activation!r}")
     pooling: dict[str, Any] = {"pooling": source.get("classifier_pooling", "cls")} if classifies else {}
-    if not classifies and (found := pooling_of(weights)):
-        pooling = {"pooling": found.how, "normalise": found.normalise}
+    refuse_if(pooling.get("pooling") not in (None, "cls", "mean"), f"classifier_pooling={pooling.get('pooling')!r}")
+    if encoder:
+        pooling = {"pooling": encoder.how, "normalise": encoder.normalise}
     return Config(
         vocabulary=vocabulary,
         longest=int(source.get("max_position_embeddings", Config.longest)),
@@ -80,6 +105,20 @@ def _config(weights: Weights, prefix: str, classifies: bool) -> Config:
         dropout=float(source.get("mlp_dropout", 0.0)),
         **pooling,
     )
+
+
+def _agreed(weights: Weights, prefix: str, classifies: bool) -> dict[str, Setting]:
+    """Settings that the tensors say as well, with which they must agree."""
+    biased = {
+        "norm_bias": f"{prefix}final_norm.bias" in weights,
+        "attention_bias": f"{prefix}layers.0.attn.Wqkv.bias" in weights,
+        "mlp_bias": f"{prefix}layers.0.mlp.Wi.bias" in weights,
+    }
+    if classifies:
+        biased["classifier_bias"] = "head.dense.bias" in weights
+    bare = irrelevant("of an output layer, which is not there", "classifier_bias") if not classifies else {}
+    depth = {"num_hidden_layers": only(count_numbered(weights, f"{prefix}layers."))}
+    return {**bare, **depth, **{name: only(there) for name, there in biased.items()}}
 
 
 def _kinds(source: Mapping[str, Any], depth: int) -> Sequence[str]:

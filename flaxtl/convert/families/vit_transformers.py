@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flaxtl.card import Image, NetworkSpec, Task
+from flaxtl import surgery
+from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Recognised
 from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.transformers_audio import attention
-from flaxtl.convert.families.transformers_image import transformers_image
+from flaxtl.convert.families.transformers_files import task_of, transformers_config
+from flaxtl.convert.families.transformers_image import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OPENAI_MEAN,
+    OPENAI_STD,
+    transformers_image,
+)
 from flaxtl.convert.families.vit_common import distilled_head, grid_of, mlp, pair
 from flaxtl.convert.mapping import (
     CONCAT_LINEAR,
@@ -32,19 +41,19 @@ from flaxtl.convert.mapping import (
     linear,
     reshape,
 )
+from flaxtl.convert.settings import READ, Setting, irrelevant, only
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.transformer import ACTIVATIONS
 from flaxtl.nets.vit import Config
 
-HALF = (0.5, 0.5, 0.5)
-IMAGENET = Image((224, 224), 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bicubic", 224 / 256)
-OPENAI = Image((224, 224), 3, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "bicubic", 1.0)
+IMAGENET = Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
+OPENAI = Image((224, 224), 3, OPENAI_MEAN, OPENAI_STD, "bicubic", 1.0)
 # model type → what its preprocessing is where no file says it, and the defaults of its config.json.
 TYPES: dict[str, tuple[Image, dict[str, Any]]] = {
     "vit": (Image((224, 224), 3, HALF, HALF, "bilinear", fit="squash"), {}),
     "deit": (IMAGENET, {}),
-    "dinov2": (IMAGENET, {"layer_norm_eps": 1e-6}),
+    "dinov2": (IMAGENET, {"layer_norm_eps": 1e-6, "patch_size": 14}),
     "dinov2_with_registers": (IMAGENET, {"layer_norm_eps": 1e-6}),
     "clip": (OPENAI, {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "patch_size": 32}),
     "siglip": (
@@ -52,6 +61,35 @@ TYPES: dict[str, tuple[Image, dict[str, Any]]] = {
         {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"},
     ),
 }
+_READ = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps")
+_POOLER = "of a layer over the class token, which is left out: the features are the class token itself"
+# What becomes of the types' own settings; see transformers_files.COMMON.
+_OWN: dict[str, Setting] = {
+    **dict.fromkeys((*_READ, "image_size", "num_channels", "hidden_dropout_prob"), READ),
+    **irrelevant("the tensors' shapes say it", "patch_size"),
+    **irrelevant("of pretraining", "encoder_stride", "use_mask_token", "projection_dim", "logit_scale_init_value"),
+}
+_DINOV2: dict[str, Setting] = {
+    **_OWN,
+    "mlp_ratio": READ,
+    "use_swiglu_ffn": READ,
+    **irrelevant("where training began", "layerscale_value"),
+}
+OWN: dict[str, dict[str, Setting]] = {
+    **{kind: {**_OWN, **irrelevant(_POOLER, "pooler_output_size", "pooler_act")} for kind in ("vit", "deit")},
+    "dinov2": _DINOV2,
+    "dinov2_with_registers": {
+        **_DINOV2,
+        "num_register_tokens": READ,
+        "interpolate_antialias": only(True),
+        "interpolate_offset": only(0.0),
+    },
+    "clip": _OWN,
+    "siglip": {**_OWN, "vision_use_head": READ},
+}
+# Of a model of two towers, beside the settings of its image tower.
+_TEXT = irrelevant("of the text tower, which no picture enters", "text_config", "text_config_dict")
+_PAIR: dict[str, Setting] = {**_OWN, **_TEXT, "vision_config": READ, "vision_config_dict": READ}
 TOWERS = ("clip", "siglip")
 MARKS = ("embeddings.patch_embeddings.projection.", "embeddings.patch_embedding.")
 
@@ -105,16 +143,61 @@ def recognise(weights: Weights) -> Recognised:
             "activation or its epsilon. Put its config.json beside them."
         )
     image, defaults = TYPES[kind]
-    settings = {**defaults, **(weights.config.get("vision_config") or weights.config)}
+    settings = {**defaults, **_settings(weights, kind)}
     outputs = next((s[0] for n in ("classifier", "cls_classifier") if (s := _shape(weights, f"{n}.bias"))), 0)
     config = _config(weights, kind, prefix, settings, outputs > 0)
     pixels = pair(settings.get("image_size"), 224)
     size = pixels if tuple(p // s for p, s in zip(pixels, config.patch)) == config.grid else config.size
     image = dataclasses.replace(image, channels=int(settings.get("num_channels", 3)))
-    many = weights.config.get("problem_type") == "multi_label_classification"
-    task: Task = "multilabel" if many else "classification"
+    image, notes = transformers_image(weights, kind, size, image)
+    config, moved = _at(config, image.size)
     spec = NetworkSpec("vit", dataclasses.asdict(config))
-    return Recognised(spec, transformers_image(weights, size, image), outputs, labels_of(weights, outputs), task)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, image, outputs, labels, task, notes=(*notes, *moved))
+
+
+def _settings(weights: Weights, kind: str) -> dict[str, Any]:
+    """Returns the image tower's settings, which a model of two towers keeps below a name of their own."""
+    tower = _tower(weights, kind)
+    qkv = {"qkv_bias": only(f"{_first_block(weights, kind)[0]}.bias" in _dotted(weights))}
+    own = {**OWN[kind], **qkv}
+    if tower is weights.config:
+        return transformers_config(weights, {**own, **_TEXT})
+    transformers_config(weights, _PAIR)
+    return transformers_config(weights, own, tower, "config.json, vision_config")
+
+
+def _tower(weights: Weights, kind: str) -> Mapping[str, Any]:
+    """Returns where the image tower's settings are; CLIP's older name for them goes before the newer one."""
+    for name in ("vision_config_dict", "vision_config") if kind == "clip" else ("vision_config",):
+        if isinstance(found := weights.config.get(name), Mapping) and found:
+            return found
+    return weights.config
+
+
+def _first_block(weights: Weights, kind: str) -> tuple[str, ...]:
+    """Returns the names of query, key and value of the first block."""
+    number = _block_prefix(weights, _prefix(weights) or "", kind)
+    place, parts, _ = _attention_names(weights, number, kind)
+    return tuple(f"{number}0.{place}.{part}" for part in parts)
+
+
+def _at(config: Config, size: tuple[int, int]) -> tuple[Config, tuple[str, ...]]:
+    """Returns the network for the pictures that come out of its preprocessing, and what that does to its positions."""
+    grid = size[0] // config.patch[0], size[1] // config.patch[1]
+    if grid == config.grid:
+        return config, ()
+    if 0 in grid:
+        raise CheckpointError(
+            f"The preprocessing makes pictures of {size[0]}×{size[1]} pixels, which hold no patch of "
+            f"{config.patch[0]}×{config.patch[1]}. Take the preprocessor_config.json that belongs to the weights."
+        )
+    note = (
+        f"The weights have positions for {config.grid[0]}×{config.grid[1]} patches, and their preprocessing makes "
+        f"pictures of {size[0]}×{size[1]} pixels, {grid[0]}×{grid[1]} patches: the positions are interpolated as the "
+        "source does."
+    )
+    return dataclasses.replace(config, grid=grid), (note,)
 
 
 def _config(weights: Weights, kind: str, prefix: str, settings: Mapping[str, Any], classifies: bool) -> Config:
@@ -128,9 +211,7 @@ def _config(weights: Weights, kind: str, prefix: str, settings: Mapping[str, Any
     token, distilled = kind != "siglip", "embeddings.distillation_token" in has
     registers = int(settings.get("num_register_tokens", 4)) if kind == "dinov2_with_registers" else 0
     prefixes = {int(token) + int(distilled)}
-    grid, positioned = grid_of(
-        _positions(weights, prefix), prefixes, (patch[0], patch[1]), pair(settings.get("image_size"), 224)
-    )
+    grid, positioned = _grid(weights, prefix, prefixes, (patch[0], patch[1]), settings.get("image_size"))
     width = int(settings.get("hidden_size", 768))
     gated, hidden = bool(settings.get("use_swiglu_ffn")), int(settings.get("mlp_ratio", 4) * width)
     hidden = hidden if kind.startswith("dinov2") else int(settings.get("intermediate_size", 3072))
@@ -161,6 +242,13 @@ def _config(weights: Weights, kind: str, prefix: str, settings: Mapping[str, Any
     )
 
 
+def _grid(
+    weights: Weights, prefix: str, prefixes: set[int], patch: tuple[int, int], pixels: Any
+) -> tuple[tuple[int, int], int]:
+    """The grid that the weights' positions are for, and how many positions come before it."""
+    return grid_of(_positions(weights, prefix), prefixes, patch, pair(pixels, 224))
+
+
 def _positions(weights: Weights, prefix: str) -> int:
     names = ("position_embeddings", "position_embedding.weight", "position_embedding.embedding")
     shape = next((s for n in names if (s := _shape(weights, f"{prefix}embeddings.{n}"))), None)
@@ -187,8 +275,12 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
     kind, prefix = _type(weights), _prefix(weights)
     assert kind is not None
     assert prefix is not None
+    pixels = _tower(weights, kind).get("image_size")
+    grid, _ = _grid(weights, prefix, {config.positioned}, config.patch, pixels)
+    # The class of DINOv2 with registers alone averages over what a smaller grid leaves out.
+    position = _position(config, grid, antialias=kind == "dinov2_with_registers", flat=kind in TOWERS)
     table = [
-        *(_tower_stem if kind in TOWERS else _stem)(config, prefix),
+        *(_tower_stem if kind in TOWERS else _stem)(config, prefix, position),
         *_blocks(config, weights, kind, prefix),
         *_pool(config, kind, prefix),
         *_head(config, weights),
@@ -196,11 +288,32 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
     return [_as_flax(rule) for rule in table] if _is_flax(weights) else table
 
 
-def _stem(config: Config, prefix: str) -> list[Rule]:
+def _position(config: Config, grid: tuple[int, int], *, antialias: bool, flat: bool) -> Operation:
+    """Returns what becomes of positions for a grid of the source: interpolated where the network has another."""
+    prefix, width = config.positioned, config.width
+
+    def forward(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        found = arrays[0].reshape(1, -1, width)
+        if found.shape[1] == prefix + config.grid[0] * config.grid[1]:
+            return found
+        wide = found.astype(np.float32)
+        return surgery.resize_positions(wide, grid, config.grid, prefix=prefix, antialias=antialias)[0]
+
+    def backward(leaf: np.ndarray, _: int) -> list[np.ndarray]:
+        return [leaf[0] if flat else leaf]
+
+    if grid == config.grid:
+        tokens = prefix + grid[0] * grid[1]
+        return reshape((1, tokens, width), (tokens, width)) if flat else KEEP
+    name = f"positions {grid[0]}×{grid[1]} → {config.grid[0]}×{config.grid[1]}"
+    return Operation(name, forward, backward, exact=False)
+
+
+def _stem(config: Config, prefix: str, position: Operation) -> list[Rule]:
     source, target = f"{prefix}embeddings", "backbone/stem"
     table = [
         Rule(f"{source}.cls_token", f"{target}/class_token"),
-        Rule(f"{source}.position_embeddings", f"{target}/position"),
+        Rule(f"{source}.position_embeddings", f"{target}/position", position),
         *conv(f"{source}.patch_embeddings.projection", f"{target}/patch", bias=True),
         ignored(f"{source}.mask_token", "stands for hidden patches, in pretraining only"),
         ignored("decoder.*", "draws hidden patches, in pretraining only"),
@@ -213,15 +326,10 @@ def _stem(config: Config, prefix: str) -> list[Rule]:
     return table
 
 
-def _tower_stem(config: Config, prefix: str) -> list[Rule]:
+def _tower_stem(config: Config, prefix: str, position: Operation) -> list[Rule]:
     source, target, width = f"{prefix}embeddings", "backbone/stem", config.width
-    tokens = config.positioned + config.grid[0] * config.grid[1]
     table = [
-        Rule(
-            f"{source}.position_embedding.weight",
-            f"{target}/position",
-            reshape((1, tokens, width), (tokens, width)),
-        ),
+        Rule(f"{source}.position_embedding.weight", f"{target}/position", position),
         *conv(f"{source}.patch_embedding", f"{target}/patch", bias=config.patch_bias),
         ignored(f"{source}.position_ids", "the numbers 0, 1, 2 …"),
         ignored("text_model.*", "the text tower, which no picture enters"),
