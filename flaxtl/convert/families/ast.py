@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from flaxtl.card import Audio, NetworkSpec, Task
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.transformers_audio import attention, head
+from flaxtl.convert.families.transformers_audio import attention, extractor_settings, head
+from flaxtl.convert.families.transformers_files import task_of, transformers_config
 from flaxtl.convert.mapping import Rule, conv, layer_norm, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights
 from flaxtl.data.frontends import KaldiFbank
 from flaxtl.nets.ast import VARIANTS, Config
+from flaxtl.nets.transformer import ACTIVATIONS
 
 TYPE = "audio-spectrogram-transformer"
 CLASSIFIER = "classifier.dense"
 
 
+_READ = (
+    *("num_mel_bins", "max_length", "patch_size", "frequency_stride", "time_stride", "hidden_size"),
+    *("num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps", "hidden_dropout_prob"),
+)
+# What becomes of the settings of an AST; see transformers_files.COMMON.
+OWN: dict[str, Setting] = {
+    **dict.fromkeys(_READ, READ),
+    "hidden_act": where(lambda v: v is None or v in ACTIVATIONS, f"the activations {', '.join(ACTIVATIONS)}"),
+}
+
+
 def recognise(weights: Weights) -> Recognised | None:
     """Says which AST weights are, by transformers' config.json."""
-    source = weights.config
-    if source.get("model_type") != TYPE:
+    if weights.config.get("model_type") != TYPE:
         return None
+    biased = any(name.endswith((".query.bias", ".q_proj.bias")) for name in weights)
+    source = transformers_config(weights, {**OWN, "qkv_bias": only(biased)})
     outputs = (weights.shape(f"{CLASSIFIER}.weight") or (0,))[0]
     config = Config(
         bands=source.get("num_mel_bins", 128),
@@ -34,20 +48,28 @@ def recognise(weights: Weights) -> Recognised | None:
         depth=source.get("num_hidden_layers", 12),
         heads=source.get("num_attention_heads", 12),
         hidden=source.get("intermediate_size", 3072),
-        qkv_bias=bool(source.get("qkv_bias", True)),
+        qkv_bias=biased,
         head_norm="classifier.layernorm.weight" in weights,
         activation=source.get("hidden_act", "gelu"),
         epsilon=source.get("layer_norm_eps", 1e-12),
         dropout=float(source.get("hidden_dropout_prob", 0.0)),
     )
-    names = labels_of(weights, outputs)
     # AudioSet, on which the published classifier of 527 outputs was trained, lets several labels be true at once.
-    task: Task = "multilabel" if outputs == 527 else "classification"
+    audio_set = outputs == 527 and weights.config.get("problem_type") is None
+    task: Task = "multilabel" if audio_set else task_of(weights, outputs)
     spec = NetworkSpec("ast", dataclasses.asdict(config))
-    return Recognised(spec, _audio(config, weights.preprocessor), outputs, names, task)
+    audio, notes = _audio(config, weights)
+    return Recognised(spec, audio, outputs, labels_of(weights, outputs), task, notes=notes)
 
 
-def _audio(config: Config, settings: Any) -> Audio:
+def _audio(config: Config, weights: Weights) -> tuple[Audio, tuple[str, ...]]:
+    own: dict[str, Setting] = {
+        **dict.fromkeys(("do_normalize", "mean", "std"), READ),
+        "num_mel_bins": only(config.bands),
+        "max_length": only(config.frames),
+        **irrelevant("counts channels, of which a clip has one", "feature_size"),
+    }
+    settings, notes = extractor_settings(weights, "ASTFeatureExtractor", own)
     rate = int(settings.get("sampling_rate", 16000))
     normalised = settings.get("do_normalize", True)
     front = {
@@ -57,7 +79,7 @@ def _audio(config: Config, settings: Any) -> Audio:
         "std": float(settings.get("std", KaldiFbank.std)) if normalised else 0.5,
     }
     window = ((config.frames - 1) * (rate // 100) + rate // 40) / rate
-    return Audio(rate, window, window, front_end=KaldiFbank.name, settings=front)
+    return Audio(rate, window, window, front_end=KaldiFbank.name, settings=front), notes
 
 
 def rules(config: Config, weights: Weights) -> list[Rule]:

@@ -134,7 +134,9 @@ def _base(source: Mapping[str, Any], kind: str) -> float:
     name, default = _BASES[kind]
     found = (source.get("rope_parameters") or {}).get(kind) or {}
     how = found.get("rope_type", "default")
-    refuse_if(how != "default" or source.get("rope_scaling"), f"rotary positions of the kind {how!r}")
+    refuse_if(how != "default", f"rotary positions of the kind {how!r}")
+    others = sorted(set(found) - {"rope_type", "rope_theta"})
+    refuse_if(others, f"rotary positions with {', '.join(others)}")
     if kind == LOCAL and name in source and source[name] is None:
         return _base(source, GLOBAL)
     return float(found.get("rope_theta", source.get(name, default)))

@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flaxtl.convert.families.transformers_files import json_settings, read_json
 from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
@@ -54,33 +54,33 @@ class Kind:
     """What one of transformers' classes builds its tokenizer of.
 
     Attributes:
-        model: "WordPiece", "BPE", or "" for what tokenizer.json holds.
+        model: "WordPiece", "BPE", "Unigram", or "" for what tokenizer.json holds.
         names: the special tokens where no file says them.
         types: whether it says of which of two texts a token is.
         left: special tokens that take the space before them.
-        templates: whether special tokens are put around texts by BERT's template, or else by RoBERTa's.
+        around: how special tokens are put around texts: as "bert", "roberta" or "xlm-roberta" does.
     """
 
     model: str = ""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     types: bool = False
     left: tuple[str, ...] = ()
-    templates: bool = False
+    around: Literal["bert", "roberta", "xlm-roberta"] = "roberta"
 
 
 _BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 _ROBERTA = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
-_UNIGRAM = Kind(names=_ROBERTA)
-AS_IT_IS = Kind(types=True)
+_UNIGRAM = Kind("Unigram", _ROBERTA, around="xlm-roberta")
+_AS_IT_IS = Kind()
 KINDS: dict[str, Kind] = {
-    "BertTokenizer": Kind("WordPiece", _BERT, types=True, templates=True),
-    "DistilBertTokenizer": Kind("WordPiece", _BERT, templates=True),
+    "BertTokenizer": Kind("WordPiece", _BERT, types=True, around="bert"),
+    "DistilBertTokenizer": Kind("WordPiece", _BERT, around="bert"),
     "MPNetTokenizer": Kind("WordPiece", {**_ROBERTA, "unk": "[UNK]"}, left=("mask",)),
     "RobertaTokenizer": Kind("BPE", _ROBERTA),
     "XLMRobertaTokenizer": _UNIGRAM,
-    "CamembertTokenizer": _UNIGRAM,
-    "TokenizersBackend": AS_IT_IS,
-    "PreTrainedTokenizer": AS_IT_IS,
+    "CamembertTokenizer": dataclasses.replace(_UNIGRAM, left=("mask",)),
+    "TokenizersBackend": _AS_IT_IS,
+    "PreTrainedTokenizer": _AS_IT_IS,
 }
 OF_TYPE = {
     "bert": "BertTokenizer",
@@ -200,11 +200,6 @@ def _built(
 ) -> dict[str, Any]:
     """The tokenizer of a class, from the vocabulary of a base."""
     if not built.model:
-        if built is _UNIGRAM and given.get("add_prefix_space") is False:
-            raise CheckpointError(
-                "tokenizer_config.json says add_prefix_space=False, where flaxtl puts a space before each text as "
-                "tokenizer.json says."
-            )
         return dict(base)
     if (found := base["model"].get("type")) not in (None, built.model):
         notes.append(
@@ -215,13 +210,14 @@ def _built(
     named = {n: given.get(f"{n}_token") or t for n, t in built.names.items()}
     named |= _legacy_names(weights, given, named)
     added, identity = _added(weights, given, built, base, named)
-    cls, sep = (str(_text(named[n])) for n in ("cls", "sep"))
-    pair = [sep, identity(sep)], [cls, identity(cls)]
-    parts = _wordpiece(given, base, str(_text(named["unk"]))) if built.model == "WordPiece" else _bpe(given, base)
+    parts = _PARTS[built.model](given, base, str(_text(named["unk"])))
+    first, last = ("bos", "eos") if built.around == "xlm-roberta" else ("cls", "sep")
+    ends = [[text, identity(text)] for text in (str(_text(named[n])) for n in (first, last))]
     space = bool(given.get("add_prefix_space")) and built.model == "BPE"
     trims = given.get("trim_offsets") is not False or built.model != "BPE"
-    roberta = {"type": "RobertaProcessing", "sep": pair[0], "cls": pair[1], "trim_offsets": trims}
-    processor = _template(*pair) if built.templates else {**roberta, "add_prefix_space": space}
+    roberta = {"type": "RobertaProcessing", "cls": ends[0], "sep": ends[1], "trim_offsets": trims}
+    roberta["add_prefix_space"] = space
+    processor = roberta if built.around == "roberta" else _template(*ends, types=built.around == "bert")
     return {**base, **parts, "post_processor": processor, "added_tokens": added}
 
 
@@ -242,7 +238,7 @@ def _added(
 ) -> tuple[list[dict[str, Any]], Any]:
     """Tokens that are found in a text before it is split, and a function from a token to its number."""
     vocabulary = base["model"]["vocab"]
-    vocabulary = vocabulary if isinstance(vocabulary, Mapping) else {t: i for i, t in enumerate(vocabulary)}
+    vocabulary = vocabulary if isinstance(vocabulary, Mapping) else {t: i for i, (t, _) in enumerate(vocabulary)}
     if decoder := given.get("added_tokens_decoder"):
         tokens = [_token(_text(t), int(i), t) for i, t in decoder.items()]
     else:
@@ -306,7 +302,7 @@ def _wordpiece(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) 
     }
 
 
-def _bpe(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+def _bpe(given: Mapping[str, Any], base: Mapping[str, Any], _: str) -> dict[str, Any]:
     level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
     return {
         "normalizer": None,
@@ -327,7 +323,32 @@ def _bpe(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _template(sep: list[Any], cls: list[Any]) -> dict[str, Any]:
+def _unigram(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) -> dict[str, Any]:
+    found = base.get("normalizer") or {}
+    steps = found.get("normalizers", [found])
+    scheme = "never" if given.get("add_prefix_space") is False else "always"
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
+    pieces = [piece for piece, _ in base["model"]["vocab"]]
+    return {
+        # Of the file's own steps the class keeps SentencePiece's table alone.
+        "normalizer": next((step for step in steps if step.get("type") == "Precompiled"), None),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]},
+        "decoder": space,
+        "model": {
+            "type": "Unigram",
+            "unk_id": pieces.index(unknown) if unknown in pieces else 0,
+            "vocab": base["model"]["vocab"],
+            "byte_fallback": False,
+        },
+    }
+
+
+_PARTS = {"WordPiece": _wordpiece, "BPE": _bpe, "Unigram": _unigram}
+
+
+def _template(cls: list[Any], sep: list[Any], *, types: bool) -> dict[str, Any]:
+    """[CLS] A [SEP] B [SEP] with the types of the two texts, or else <s> A </s></s> B </s> without."""
+
     def token(name: str, kind: int = 0) -> dict[str, Any]:
         return {"SpecialToken": {"id": name, "type_id": kind}}
 
@@ -336,8 +357,8 @@ def _template(sep: list[Any], cls: list[Any]) -> dict[str, Any]:
 
     single = [token(cls[0]), text("A"), token(sep[0])]
     names = {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in (cls, sep)}
-    pair = [*single, text("B", 1), token(sep[0], 1)]
-    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": names}
+    second = [text("B", 1), token(sep[0], 1)] if types else [token(sep[0]), text("B"), token(sep[0])]
+    return {"type": "TemplateProcessing", "single": single, "pair": [*single, *second], "special_tokens": names}
 
 
 def _lowercased(normalizer: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from flaxtl.convert.families.transformers_image import processor_name, processor_settings
 from flaxtl.convert.mapping import CONCAT, CONCAT_LINEAR, Rule, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
 
@@ -38,3 +41,42 @@ def attention(source: str, target: str, parts: Sequence[str], out: str, *, bias:
 def head(source: str, weights: Weights) -> list[Rule]:
     """Rules of the output layer, if the source has one."""
     return linear(source, "head") if f"{source}.weight" in weights else []
+
+
+# What every feature extractor of transformers may say; a family lists its own beside.
+_EXTRACTOR: dict[str, Setting] = {
+    **dict.fromkeys(("feature_extractor_type", "image_processor_type"), READ),
+    "sampling_rate": where(lambda v: v is None or (type(v) is int and v > 0), "a number of samples a second"),
+    "padding_value": only(0.0),
+    "padding_side": only("right"),
+    **irrelevant("a clip here gives what it gives alone, whatever it is padded to", "return_attention_mask"),
+    **irrelevant("names a class that pairs the extractor with a tokenizer", "processor_class"),
+    **irrelevant("names code that is run only on request", "auto_map"),
+    **irrelevant("how arrays are passed", "return_tensors", "model_input_names"),
+    **irrelevant("where the file came from", "name_or_path", "_name_or_path", "transformers_version"),
+}
+
+
+def extractor_settings(
+    weights: Weights, name: str, own: Mapping[str, Setting]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns what a feature extractor's file says that can change its outputs, and a note where there is no file.
+
+    Args:
+        weights: with preprocessor_config.json or a newer processor_config.json, or without either.
+        name: the class whose steps are followed.
+        own: what becomes of this class's own settings.
+
+    Raises:
+        CheckpointError: another class, or a setting that is not followed; it is named.
+    """
+    found, place = processor_settings(weights, "feature_extractor")
+    if not found:
+        note = (
+            f"There is no preprocessor_config.json beside the weights, so sound is prepared by the defaults of {name}, "
+            "at 16,000 samples a second. If these weights were trained otherwise, put the file there."
+        )
+        return {}, (note,)
+    processor_name(found, {}, name, "FeatureExtractor", {name: None}, place)
+    given = read_settings(found, {**_EXTRACTOR, **own}, source=place, ignore=weights.ignore_settings)
+    return {k: v for k, v in given.items() if v is not None}, ()

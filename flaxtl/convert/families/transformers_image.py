@@ -89,8 +89,9 @@ OF_TYPE = {
 }
 _NUMBER = where(lambda v: v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)), "with a number")
 _FLAG = where(lambda v: v is None or isinstance(v, bool), "with true or false")
+_SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 UNDERSTOOD: dict[str, Setting] = {
-    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "default_to_square"), _FLAG),
+    **dict.fromkeys((*_SWITCHES, "default_to_square"), _FLAG),
     **dict.fromkeys(("size", "crop_size", "image_mean", "image_std"), READ),
     **dict.fromkeys(("image_processor_type", "feature_extractor_type"), READ),
     "resample": where(lambda v: v is None or (type(v) is int and v in RESAMPLE), "by Pillow's filters 0 to 5"),
@@ -147,7 +148,9 @@ def transformers_image(
     processor = PROCESSORS[name]
     understood = {**UNDERSTOOD, **{k: _OWN[k] for k in processor.own}}
     given = read_settings(found, understood, source=place, ignore=weights.ignore_settings)
-    steps = _Steps(name, processor, {k: v for k, v in given.items() if v is not None}, place, size)
+    # Null switches a step off; a number that is null is that of the class.
+    given = {k: v if v is not None else False for k, v in given.items() if v is not None or k in _SWITCHES}
+    steps = _Steps(name, processor, given, place, size)
     return steps.image(default.channels), ()
 
 

@@ -95,8 +95,8 @@ def text_input(
     notes = [*found.notes, *tokenizer.notes]
     if length < allowed and not found.length:
         notes.append(
-            f"Texts are cut after {length} of the {allowed:,} tokens that the network takes, as few texts need more and "
-            "the cost grows with the square; max_length of the card's input says it."
+            f"Texts are cut after {length} of the {allowed:,} tokens that the network takes: few need more, and the "
+            "cost grows with the square. The card's max_length says it."
         )
     said = tokenizer.pad_id if tokenizer.pad_id is not None else weights.config.get("pad_token_id")
     has_types = types and (tokenizer.types or not tokenizer.files)

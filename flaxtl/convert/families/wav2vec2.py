@@ -8,9 +8,12 @@ from typing import Any
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.transformers_audio import attention, head, refuse_if
+from flaxtl.convert.families.transformers_audio import attention, extractor_settings, head
+from flaxtl.convert.families.transformers_files import TRAINING, task_of, transformers_config
 from flaxtl.convert.mapping import CONV1D, Rule, conv, ignored, layer_norm, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights
+from flaxtl.nets.transformer import ACTIVATIONS
 from flaxtl.nets.wav2vec2 import Config
 
 TYPES = ("wav2vec2", "hubert")
@@ -20,20 +23,63 @@ WINDOW = 10.0
 CLASSIFIER = "classifier"
 
 
+_READ = (
+    *(
+        "conv_dim",
+        "conv_kernel",
+        "conv_stride",
+        "conv_bias",
+        "feat_extract_norm",
+        "feat_proj_layer_norm",
+        "hidden_size",
+    ),
+    *("num_hidden_layers", "num_attention_heads", "intermediate_size", "num_conv_pos_embeddings"),
+    *("num_conv_pos_embedding_groups", "do_stable_layer_norm", "layer_norm_eps", "hidden_dropout"),
+)
+_ACTIVATION = where(lambda v: v is None or v in ACTIVATIONS, f"the activations {', '.join(ACTIVATIONS)}")
+# What becomes of the settings of these networks; see transformers_files.COMMON.
+OWN: dict[str, Setting] = {
+    **dict.fromkeys(_READ, READ),
+    **dict.fromkeys(("hidden_act", "feat_extract_activation"), _ACTIVATION),
+    "add_adapter": where(lambda v: not v, "no adapter behind the encoder"),
+    "adapter_attn_dim": where(lambda v: v is None, "no language adapters in its blocks"),
+    "conv_pos_batch_norm": where(lambda v: not v, "no BatchNorm before its positions"),
+    **irrelevant("of an adapter, which add_adapter says is not there", "adapter_kernel_size", "adapter_stride"),
+    **irrelevant("of an adapter, which add_adapter says is not there", "num_adapter_layers", "output_hidden_size"),
+    **irrelevant("the tensors' shapes say it", "classifier_proj_size", "num_feat_extract_layers"),
+    **irrelevant("of heads that tell speakers apart", "tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim"),
+    **irrelevant("of writing text", "ctc_loss_reduction", "ctc_zero_infinity", "num_ctc_classes"),
+    **irrelevant(
+        TRAINING,
+        *("activation_dropout", "feat_proj_dropout", "feat_quantizer_dropout", "final_dropout", "feat_extract_dropout"),
+        *("apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob"),
+        *("mask_feature_length", "mask_feature_min_masks", "mask_channel_length", "mask_channel_min_space"),
+        *("mask_channel_other", "mask_channel_prob", "mask_channel_selection", "mask_time_min_space"),
+        *("mask_time_other", "mask_time_selection", "no_mask_channel_overlap", "no_mask_time_overlap"),
+        *("num_codevectors_per_group", "num_codevector_groups", "contrastive_logits_temperature", "num_negatives"),
+        *("codevector_dim", "proj_codevector_dim", "diversity_loss_weight", "freeze_feat_extract_train"),
+        *("loss_reduction",),
+    ),
+}
+_EXTRACTOR: dict[str, Setting] = {"do_normalize": READ, "feature_size": only(1)}
+
+
 def recognise(weights: Weights) -> Recognised | None:
     """Says which network of this kind weights are, by transformers' config.json."""
-    source = weights.config
-    if source.get("model_type") not in TYPES:
+    if weights.config.get("model_type") not in TYPES:
         return None
-    refuse_if(source.get("add_adapter"), "an adapter behind the encoder (add_adapter)")
-    refuse_if(source.get("adapter_attn_dim") is not None, "language adapters in its blocks (adapter_attn_dim)")
-    refuse_if(source.get("conv_pos_batch_norm"), "a BatchNorm before its positions (conv_pos_batch_norm)")
-    spec = NetworkSpec("wav2vec2", dataclasses.asdict(_config(source, weights)))
-    settings = {"normalise": bool(weights.preprocessor.get("do_normalize", True)), "mask": True}
-    rate = int(weights.preprocessor.get("sampling_rate", 16000))
-    audio = Audio(rate, WINDOW, WINDOW, front_end="waveform", settings=settings)
     outputs = (weights.shape(f"{CLASSIFIER}.weight") or (0,))[0]
-    return Recognised(spec, audio, outputs, labels_of(weights, outputs))
+    mixed = {"use_weighted_layer_sum": only("layer_weights" in weights)}
+    # Without an output layer there is nothing that the mixture would enter.
+    mixed = mixed if outputs else irrelevant("of an output layer, which is not there", *mixed)
+    source = transformers_config(weights, {**OWN, **mixed})
+    spec = NetworkSpec("wav2vec2", dataclasses.asdict(_config(source, weights)))
+    given, notes = extractor_settings(weights, "Wav2Vec2FeatureExtractor", _EXTRACTOR)
+    settings = {"normalise": bool(given.get("do_normalize", True)), "mask": True}
+    rate = int(given.get("sampling_rate", 16000))
+    audio = Audio(rate, WINDOW, WINDOW, front_end="waveform", settings=settings)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, audio, outputs, labels, task, notes=notes)
 
 
 def _config(source: Any, weights: Weights) -> Config:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.transformers_audio import head, refuse_if
+from flaxtl.convert.families.transformers_audio import extractor_settings, head, refuse_if
+from flaxtl.convert.families.transformers_files import TRAINING, task_of, transformers_config
 from flaxtl.convert.mapping import CONCAT_LINEAR, CONV1D, Operation, Rule, conv, ignored, layer_norm, linear
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights
 from flaxtl.data.frontends import WhisperLogMel
+from flaxtl.nets.transformer import ACTIVATIONS
 from flaxtl.nets.whisper import VARIANTS, Config
 
 CLASSIFIER = "classifier"
@@ -25,11 +27,43 @@ ZERO_KEY_BIAS = Operation(
 )
 
 
+_READ = (
+    *("num_mel_bins", "max_source_positions", "d_model", "encoder_layers", "encoder_attention_heads"),
+    *("encoder_ffn_dim", "dropout"),
+)
+# What becomes of the settings of a Whisper; see transformers_files.COMMON.
+OWN: dict[str, Setting] = {
+    **dict.fromkeys(_READ, READ),
+    "activation_function": where(lambda v: v is None or v in ACTIVATIONS, f"the activations {', '.join(ACTIVATIONS)}"),
+    "use_weighted_layer_sum": only(False),
+    **irrelevant("the tensors' shapes say it", "classifier_proj_size", "num_hidden_layers"),
+    **irrelevant(
+        "of the decoder, which writes text",
+        *("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", "max_target_positions", "scale_embedding"),
+        *(
+            "lang_ids",
+            "task_ids",
+            "alignment_heads",
+            "median_filter_width",
+            "language",
+            "task",
+            "no_timestamps_token_id",
+        ),
+    ),
+    **irrelevant(
+        TRAINING,
+        *("encoder_layerdrop", "decoder_layerdrop", "activation_dropout", "init_std", "apply_spec_augment"),
+        *("mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob", "mask_feature_length"),
+        *("mask_feature_min_masks",),
+    ),
+}
+
+
 def recognise(weights: Weights) -> Recognised | None:
     """Says which Whisper weights are, by transformers' config.json."""
-    source = weights.config
-    if source.get("model_type") != "whisper":
+    if weights.config.get("model_type") != "whisper":
         return None
+    source = transformers_config(weights, OWN)
     refuse_if("layer_weights" in weights, "a learnt mixture of its blocks' outputs (use_weighted_layer_sum)")
     projector = weights.shape("projector.weight")
     config = Config(
@@ -45,10 +79,20 @@ def recognise(weights: Weights) -> Recognised | None:
     )
     outputs = (weights.shape(f"{CLASSIFIER}.weight") or (0,))[0]
     spec = NetworkSpec("whisper", dataclasses.asdict(config))
-    return Recognised(spec, _audio(config, weights.preprocessor), outputs, labels_of(weights, outputs))
+    audio, notes = _audio(config, weights)
+    labels, task = labels_of(weights, outputs), task_of(weights, outputs)
+    return Recognised(spec, audio, outputs, labels, task, notes=notes)
 
 
-def _audio(config: Config, settings: Any) -> Audio:
+def _audio(config: Config, weights: Weights) -> tuple[Audio, tuple[str, ...]]:
+    own: dict[str, Setting] = {
+        **dict.fromkeys(("n_fft", "hop_length", "chunk_length"), READ),
+        "feature_size": only(config.bands),
+        "dither": only(0.0),
+        **irrelevant("computed from the others", "mel_filters", "n_samples", "nb_max_frames"),
+        **irrelevant("of a call, which does not look at it", "do_normalize"),
+    }
+    settings, notes = extractor_settings(weights, "WhisperFeatureExtractor", own)
     rate = int(settings.get("sampling_rate", 16000))
     front = {
         "bands": config.bands,
@@ -56,7 +100,12 @@ def _audio(config: Config, settings: Any) -> Audio:
         "hop": int(settings.get("hop_length", WhisperLogMel.hop)),
     }
     window = 2 * config.positions * front["hop"] / rate
-    return Audio(rate, window, window, front_end=WhisperLogMel.name, settings=front)
+    chunk = settings.get("chunk_length", window)
+    refuse_if(
+        chunk != window,
+        f"positions for {window:g} seconds, where its preprocessing (chunk_length, hop_length) makes {chunk:g}",
+    )
+    return Audio(rate, window, window, front_end=WhisperLogMel.name, settings=front), notes
 
 
 def rules(config: Config, weights: Weights) -> list[Rule]:
