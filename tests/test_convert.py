@@ -200,8 +200,13 @@ def test_a_text_network_without_its_tokenizer(tmp_path):
     with pytest.raises(CheckpointError, match=r"its tokenizer is missing: there is no tokenizer\.json"):
         convert(folder, tmp_path / "model")
     (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json holds no tokenizer's model"):
+        convert(folder, tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\n")
     convert(folder, tmp_path / "model")
-    assert (tmp_path / "model" / "tokenizer.json").read_text() == "{}"
+    written = json.loads((tmp_path / "model" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert written["model"]["vocab"]["cat"] == 5
 
 
 def test_a_place_that_is_taken_is_left_alone(source, tmp_path):

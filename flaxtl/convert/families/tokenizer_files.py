@@ -176,7 +176,13 @@ def _length(given: Mapping[str, Any]) -> int | None:
 def _base(weights: Weights, built: Kind) -> dict[str, Any] | None:
     """What tokenizer.json holds, or the same made of a vocabulary; None where there is neither."""
     if FILE in weights.files:
-        return dict(read_json(weights.files[FILE]))
+        found = dict(read_json(weights.files[FILE]))
+        if not isinstance(found.get("model"), Mapping) or "vocab" not in found["model"]:
+            raise CheckpointError(
+                f"{weights.files[FILE]} holds no tokenizer's model with a vocabulary. Fetch it again from where the "
+                "weights were published."
+            )
+        return found
     empty: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": []}
     if built.model == "WordPiece" and "vocab.txt" in weights.files:
         lines = weights.files["vocab.txt"].read_text(encoding="utf-8").split("\n")
@@ -291,7 +297,6 @@ def _wordpiece(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) 
             "lowercase": flag("do_lower_case", True),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
             "unk_token": unknown,
@@ -307,7 +312,6 @@ def _bpe(given: Mapping[str, Any], base: Mapping[str, Any], _: str) -> dict[str,
     return {
         "normalizer": None,
         "pre_tokenizer": {**level, "add_prefix_space": bool(given.get("add_prefix_space"))},
-        "decoder": {**level, "add_prefix_space": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -333,7 +337,6 @@ def _unigram(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) ->
         # Of the file's own steps the class keeps SentencePiece's table alone.
         "normalizer": next((step for step in steps if step.get("type") == "Precompiled"), None),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]},
-        "decoder": space,
         "model": {
             "type": "Unigram",
             "unk_id": pieces.index(unknown) if unknown in pieces else 0,
