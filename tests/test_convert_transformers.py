@@ -11,12 +11,15 @@ from tiny_text import write_json
 
 from flaxtl.card import Image, Text
 from flaxtl.convert.converting import plan_conversion
+from flaxtl.convert.export import export
 from flaxtl.convert.families.tokenizer_files import read_tokenizer
 from flaxtl.convert.families.transformers_image import transformers_image
+from flaxtl.convert.readers import read_weights
 from flaxtl.convert.weights import Weights
 from flaxtl.data.image import ImagePreprocess
 from flaxtl.data.text import TextPreprocess
 from flaxtl.errors import CheckpointError, DataError, FlaxtlError
+from flaxtl.surgery import sharp_matrix
 
 VIT = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 48}}
 SQUARE = {"height": 32, "width": 32}
@@ -124,6 +127,30 @@ def test_a_vision_transformer_takes_what_its_preprocessing_makes(name, size, gri
     assert tuple(model.card.network.config["grid"]) == grid
     assert any("interpolated" in note for note in conversion.model.notes)
     assert model.network.forward(model.variables, np.zeros((1, size, size, 3), np.float32))[0].shape[0] == 1
+
+
+def test_interpolated_positions_are_exported_for_the_pictures_that_the_network_takes(tmp_path):
+    weights = published("vit_hf_dinov2", {"image_processor_type": "ViTImageProcessor", "size": 24})
+    conversion = plan_conversion(weights)
+    conversion.save(tmp_path / "model")
+    exported = export(tmp_path / "model", tmp_path / "back.safetensors")
+    assert any("image_size" in note and "[1, 10, 24]" in note for note in exported.notes)
+    back = read_weights(tmp_path / "back.safetensors")
+    again = {**weights.config, "image_size": 24}
+    settings = {"image_processor_type": "ViTImageProcessor", "size": 24}
+    second = plan_conversion(dataclasses.replace(back, config=again, preprocessor=settings)).read()
+    x = np.random.default_rng(0).normal(size=(1, 24, 24, 3)).astype(np.float32)
+    first = conversion.read()
+    assert np.array_equal(first.network.forward(first.variables, x)[0], second.network.forward(second.variables, x)[0])
+
+
+@pytest.mark.parametrize(("old", "new"), [(7, 3), (4, 9), (5, 5), (2, 8)])
+def test_positions_without_antialiasing_are_weighted_means_alike_from_both_ends(old, new):
+    matrix = sharp_matrix(old, new)
+    assert np.allclose(matrix.sum(axis=1), 1.0)
+    assert np.allclose(matrix[::-1, ::-1], matrix, atol=1e-5)
+    if old == new:
+        assert np.allclose(matrix, np.eye(old))
 
 
 def test_a_preprocessor_whose_pictures_hold_no_patch_is_refused():

@@ -120,6 +120,12 @@ def _notes(source: Weights, pieces: list[Piece], told: Mapping[str, Any], prefix
     absent = sorted(set(source) - {p.name.removeprefix(prefix) for p in pieces})
     if absent:
         notes.append(f"Left out, as nothing at inference reads them: {listed(absent)}.")
+    shapes = {p.name.removeprefix(prefix): p.shape for p in pieces}
+    if other := sorted(n for n, t in source.items() if n in shapes and shapes[n] != t.shape):
+        notes.append(
+            f"These have other shapes than in the source, whose config.json must say so (image_size, num_labels): "
+            f"{listed(f'{n} {list(shapes[n])}' for n in other)}."
+        )
     if told.get("not_exact"):
         notes.append(f"These say the same as the source's but not to the bit: {listed(told['not_exact'])}.")
     if narrow := sorted(n for n, t in source.items() if t.dtype == np.float64):
