@@ -42,7 +42,9 @@ class Image:
         rounding: where the centre begins if it lies between two pixels: "nearest" (torchvision, timm) or "down"
             (transformers).
         border: what fills the edges where the picture is smaller than the crop: the median colour of its "edge", or
-            "black".
+            "black", or the "mean" that is subtracted.
+        sides: how the side is rounded that the aspect ratio decides: "down", or to the "nearest" (timm's borders, and
+            its crops that are not square).
     """
 
     modality: ClassVar[str] = "image"
@@ -56,7 +58,8 @@ class Image:
     polarity: Literal["as_is", "bright_on_dark"] = "as_is"
     resized: tuple[int, ...] = ()
     rounding: Literal["nearest", "down"] = "nearest"
-    border: Literal["edge", "black"] = "edge"
+    border: Literal["edge", "black", "mean"] = "edge"
+    sides: Literal["down", "nearest"] = "down"
 
     def at(self, size: tuple[int, int]) -> Image:
         """Returns the same preprocessing for pictures of another height and width; what is resized scales with it.

@@ -172,7 +172,7 @@ def weights(config, **shapes):
                 stages__0__blocks__0__conv_dw__weight=(8, 1, 7, 7),
                 stages__0__blocks__0__mlp__fc1__weight=(32, 8),
             ),
-            "convnext_atto_rms has another stem, normalisation or head",
+            "does not know the architecture 'convnext_atto_rms', which has another normalisation",
         ),
     ],
 )

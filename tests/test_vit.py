@@ -269,8 +269,11 @@ def test_without_config_json_the_heads_are_told_by_a_published_size():
     ("changed", "said"),
     [
         ({"architecture": "vit_base_patch16_xp_224"}, "blocks of another kind"),
-        ({"model_args": {"num_heads": 3, "global_pool": "avgmax"}}, "cannot pool by 'avgmax'"),
-        ({"model_args": {"num_heads": 3, "act_layer": "mish"}}, "no activation 'mish'"),
+        (
+            {"model_args": {"num_heads": 3, "global_pool": "avgmax"}},
+            "global_pool='avgmax', where flaxtl computes",
+        ),
+        ({"model_args": {"num_heads": 3, "act_layer": "mish"}}, "act_layer='mish', where flaxtl computes 'gelu'"),
         ({}, "do not say its number of heads"),
     ],
 )

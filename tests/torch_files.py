@@ -27,6 +27,14 @@ class Call:
 
 
 @dataclasses.dataclass(frozen=True)
+class Attributes:
+    """An object of a class, with attributes by name."""
+
+    kind: Name
+    values: dict
+
+
+@dataclasses.dataclass(frozen=True)
 class Persistent:
     """A persistent id."""
 
@@ -53,6 +61,8 @@ def body(value):
         return f"c{value.module}\n{value.name}\n".encode()
     if isinstance(value, Call):
         return body(value.function) + body(value.arguments) + b"R"
+    if isinstance(value, Attributes):
+        return body(value.kind) + b")\x81" + body(value.values) + b"b"
     assert isinstance(value, Persistent)
     return body(value.told) + b"Q"
 

@@ -16,6 +16,7 @@ from flaxtl import checkpoint, nets, paths
 from flaxtl.card import Card, Head, Text
 from flaxtl.convert import mapping
 from flaxtl.convert.families import Family, Recognised, families
+from flaxtl.convert.families.timm_names import current_name, expanded
 from flaxtl.convert.weights import MissingTensor, Tensor, Weights
 from flaxtl.convert.writing import NAMES, Piece, write_safetensors
 from flaxtl.errors import CheckpointError, did_you_mean, listed
@@ -23,7 +24,7 @@ from flaxtl.model import CHECKPOINT, Model
 
 # What training frameworks wrap a network's names in.
 PREFIXES = (
-    *("module.", "model.", "_orig_mod.", "backbone.", "encoder.", "net.", "state_dict.", "model_ema."),
+    *("module.", "model.", "_orig_mod.", "backbone.", "encoder.", "net.", "state_dict.", "model_ema.", "timm_model."),
     *("params/", "target/", "model/"),
 )
 # Tensors that no leaf is made of travel with the model up to this many bytes in all, so that an export has them again.
@@ -182,16 +183,28 @@ def recognise(weights: Weights) -> tuple[Recognised, Family, Weights]:
                 return found, family, bare
     if complaint:
         raise CheckpointError(complaint + _quantised(weights))
-    known = [a for f in families() for a in f.architectures]
     named = weights.config.get("architecture") or weights.config.get("model_type")
     if named:
-        near = did_you_mean(str(named), known) or f" Known: {listed(known, 30)}."
-        raise CheckpointError(f"flaxtl does not know the architecture {named!r}.{near}")
+        raise CheckpointError(f"{_unknown(str(named), weights)}{_quantised(weights)}")
     raise CheckpointError(
         f"These weights are of no family that flaxtl knows ({listed(sorted({f.name for f in families()}), 30)}). "
         f"Their {len(weights)} tensors begin with {listed(weights, 5)}. A config.json beside them would say more."
         f"{_quantised(weights)}"
     )
+
+
+def _unknown(named: str, weights: Weights) -> str:
+    """Returns what is wrong with weights whose config.json names something, but which no family takes."""
+    patterns = [a for f in families() for a in f.architectures]
+    known = expanded(patterns)
+    if current_name(named) in known:
+        return (
+            f"config.json names {named!r}, which flaxtl knows, but the tensors have other names than its: they begin "
+            f"with {listed(weights, 5)}. They may be a part of the network, or have a prefix that flaxtl "
+            "does not take off."
+        )
+    near = did_you_mean(named, known) or f" Known: {listed(patterns, len(patterns))}."
+    return f"flaxtl does not know the architecture {named!r}.{near}"
 
 
 def _lacking(family: Family, error: MissingTensor) -> str:

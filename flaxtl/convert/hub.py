@@ -14,7 +14,7 @@ from typing import Any
 
 from flaxtl.checkpoint import new_directory
 from flaxtl.convert.readers import read_weights
-from flaxtl.convert.readers.opening import PATTERNS
+from flaxtl.convert.readers.opening import candidates
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, listed
@@ -198,18 +198,15 @@ def chosen(sizes: dict[str, int], source: str) -> list[str]:
         CheckpointError: there are no weights among them, or several and no telling which.
     """
     top = [n for n in sizes if "/" not in n]
-    weights: list[str] = []
-    for pattern in PATTERNS:
-        weights = sorted(n for n in fnmatch.filter(top, pattern) if not _SHARD.search(n))
-        if len(weights) > 1:
-            raise CheckpointError(
-                f"{source} holds several files of weights, {listed(weights)}. Give the file that is meant."
-            )
-        if weights:
-            break
+    weights = candidates(top)
+    if len(weights) > 1:
+        raise CheckpointError(
+            f"{source} holds several files of weights, {listed(weights, len(weights))}. "
+            "Fetch the one that is meant, and give its path."
+        )
     if not weights:
         raise CheckpointError(
-            f"{source} holds no weights that flaxtl reads; it holds {listed(sorted(sizes)) or 'nothing'}."
+            f"{source} holds no weights that flaxtl reads; it holds {listed(sorted(sizes), 30) or 'nothing'}."
         )
     if weights[0].endswith(".index.json"):
         stem = weights[0].removesuffix(".index.json")

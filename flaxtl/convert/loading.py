@@ -11,7 +11,6 @@ from pathlib import Path
 
 from flaxtl.convert import hub
 from flaxtl.convert.converting import Conversion, plan_conversion
-from flaxtl.convert.readers.opening import PATTERNS, is_orbax
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
@@ -36,7 +35,7 @@ def load(source: str | Path, *, network: Network | None = None, ignore_settings:
 
             - a directory that `Model.save` or a run wrote;
             - "hf:owner/name" or "hf:owner/name@revision", published weights on the Hugging Face hub;
-            - a file of published weights (.safetensors, .pth, .bin, .npz, .h5, .msgpack) or a folder with one;
+            - a file of published weights (.safetensors, .pth, .ckpt, .bin, .npz, .h5, .msgpack) or a folder with one;
             - a URL of fsspec, such as gs://bucket/model, of any of these;
             - "flaxtl:characters", the small network that is part of the package.
         network: the network, if it is a user's own module.
@@ -63,7 +62,7 @@ def load(source: str | Path, *, network: Network | None = None, ignore_settings:
     place = Path(source).expanduser()
     if place.is_dir():
         folder = model_folder(place)
-        if network is None and not is_model(folder) and _holds_weights(folder):
+        if network is None and not is_model(folder) and not (folder / CHECKPOINT).is_dir():
             return _converted(hub.open_weights(folder, ignore_settings))
         return Model.load(folder, network=network)
     if place.is_file():
@@ -92,12 +91,6 @@ def is_model(folder: Path) -> bool:
 def model_folder(folder: Path) -> Path:
     """Returns the model's own folder of a run directory, or the folder itself."""
     return folder / "model" if not (folder / "card.json").exists() and is_model(folder) else folder
-
-
-def _holds_weights(folder: Path) -> bool:
-    if (folder / CHECKPOINT).is_dir():  # a model of flaxtl's that has lost its card
-        return False
-    return is_orbax(folder) or any(f.is_file() for pattern in PATTERNS for f in folder.glob(pattern))
 
 
 def _converted(weights: Weights) -> Model:

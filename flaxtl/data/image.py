@@ -256,7 +256,13 @@ def _whole(shape: tuple[int, ...], spec: Image) -> tuple[int, int]:
     # Sides are rounded down, as timm and torchvision do; the small number undoes what division by a fraction loses.
     height, width = (math.floor(side / spec.crop_fraction + 1e-6) for side in spec.size)
     whole = (height, width)
-    return whole if spec.fit == "squash" else _kept_in_shape(shape, whole, cover=spec.fit == "crop")
+    if spec.fit == "squash":
+        return whole
+    if spec.sides == "nearest":
+        ratios = [have / wanted for have, wanted in zip(shape, whole)]
+        ratio = min(ratios) if spec.fit == "crop" else max(ratios)
+        return max(round(shape[0] / ratio), 1), max(round(shape[1] / ratio), 1)
+    return _kept_in_shape(shape, whole, cover=spec.fit == "crop")
 
 
 def _kept_in_shape(shape: tuple[int, ...], wanted: tuple[int, int], *, cover: bool) -> tuple[int, int]:
@@ -266,9 +272,15 @@ def _kept_in_shape(shape: tuple[int, ...], wanted: tuple[int, int], *, cover: bo
     return (height, max(height * w // h, 1)) if by_height else (max(width * h // w, 1), width)
 
 
+def _colour(edges: np.ndarray, spec: Image) -> Any:
+    """Returns what a border is filled with, of the pixels at the picture's two edges."""
+    if spec.border == "mean":
+        return [round(255 * value) for value in spec.mean]
+    return 0 if spec.border == "black" else np.median(edges, axis=0).astype(np.uint8)
+
+
 def _centred(picture: np.ndarray, spec: Image) -> np.ndarray:
     """Crops the centre, or adds a border, along each axis as needed."""
-    black = spec.border == "black"
     for axis, wanted in enumerate(spec.size):
         have = picture.shape[axis]
         if have > wanted:
@@ -276,13 +288,12 @@ def _centred(picture: np.ndarray, spec: Image) -> np.ndarray:
             picture = np.take(picture, np.arange(start, start + wanted), axis)
         elif have < wanted:
             edges = np.concatenate([np.take(picture, 0, axis), np.take(picture, -1, axis)])
-            colour = 0 if black else np.median(edges, axis=0).astype(np.uint8)
             # What cannot be halved goes before the picture where crops are rounded down: transformers' own rule.
             before = (wanted - have + (spec.rounding == "down")) // 2
             shape = list(picture.shape)
             shape[axis] = wanted
             padded = np.empty(shape, np.uint8)
-            padded[...] = colour
+            padded[...] = _colour(edges, spec)
             window = [slice(None)] * 3
             window[axis] = slice(before, before + have)
             padded[tuple(window)] = picture

@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from flaxtl.nets.rows import one_by_one, summed_one_by_one
+from flaxtl.nets.transformer import gelu, gelu_tanh
 
 Array = jax.Array
 Pair = tuple[int, int]
@@ -28,6 +29,8 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "silu": jax.nn.silu,
     "hard_swish": jax.nn.hard_swish,
     "sigmoid": jax.nn.sigmoid,
@@ -290,6 +293,30 @@ def max_pool(x_BHWC: Array, window: int = 3, stride: int = 2, padding: int = 1) 
     """Returns the maximum over windows, padded with minus infinity as PyTorch does."""
     pads = ((padding, padding), (padding, padding))
     return nn.max_pool(x_BHWC, (window, window), strides=(stride, stride), padding=pads)
+
+
+def average_pool(x_BHWC: Array) -> Array:
+    """Returns the means of 2×2 windows; a last row or column that fills none is left out, as in PyTorch."""
+    return nn.avg_pool(x_BHWC, (2, 2), strides=(2, 2))
+
+
+def blur_pool(x_BHWC: Array, edges: str = "reflect") -> Array:
+    """Returns every second pixel of a picture blurred by the binomial filter 1 2 1 (Zhang, ICML 2019, section 3.2).
+
+    Args:
+        x_BHWC: float [batch, height, width, channels].
+        edges: "reflect" or "constant" (zeros), as `jnp.pad` calls them.
+
+    Returns:
+        float [batch, ⌈height/2⌉, ⌈width/2⌉, channels].
+
+    Example:
+        >>> blur_pool(jnp.ones((1, 5, 4, 1)))[0, :, :, 0].tolist()
+        [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    """
+    x = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=edges)
+    rows = (x[:, :-2:2] + 2 * x[:, 1:-1:2] + x[:, 2::2]) / 4
+    return (rows[:, :, :-2:2] + 2 * rows[:, :, 1:-1:2] + rows[:, :, 2::2]) / 4
 
 
 def grid_mean(x_BHWC: Array, grid: int = 1) -> Array:

@@ -1,7 +1,8 @@
-"""Residual networks with BatchNorm: the ImageNet stems 18…152, their D variants, and the CIFAR form 20…110.
+"""Residual networks with BatchNorm: the ImageNet stems 18…200, their C, D, S and T variants, and the CIFAR form.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (section 3.3 the ImageNet form, 4.2 the
-CIFAR form with option A shortcuts); He et al., "Bag of Tricks", CVPR 2019, figure 2 for the D variant.
+CIFAR form with option A shortcuts); He et al., "Bag of Tricks", CVPR 2019, figure 2 for the C and D variants; Zhang,
+"Making Convolutional Networks Shift-Invariant Again", ICML 2019, for what is put in place of strides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flaxtl.errors import ConfigError, did_you_mean
-from flaxtl.nets.layers import Conv, batch_norm, grid_mean, max_pool
+from flaxtl.nets.layers import ACTIVATIONS, Conv, average_pool, batch_norm, blur_pool, grid_mean, max_pool
 
 Array = jax.Array
 
@@ -29,8 +30,12 @@ class Config:
         widths: channels per stage, before the bottleneck's expansion.
         stem: "imagenet" (7×7 stride 2, max-pool), "deep" (three 3×3, as in D), or "cifar" (one 3×3).
         stem_width: channels after the stem; None means the first stage's width.
+        stem_first: channels after the first layer of a deep stem; None means half of those after the stem.
         shortcut: where the shape changes: "conv" (1×1), "average" (2×2 mean, then 1×1: D), or "pad"
             (subsample and pad channels with zeros: CIFAR option A).
+        downsample: how the picture is halved in the stem and inside blocks: by "stride", by "average" (2×2 means after
+            a step of 1), or by "blur" and "blur_zeros" (a binomial filter after a step of 1, edges mirrored or zero).
+        activation: everywhere.
         pool: the features are the means over a grid of so many parts a side; 1 is the usual mean over the whole
             picture, 2 keeps above, below, left and right apart (four times the features).
     """
@@ -40,12 +45,19 @@ class Config:
     widths: tuple[int, ...] = (64, 128, 256, 512)
     stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
     stem_width: int | None = None
+    stem_first: int | None = None
     shortcut: Literal["conv", "average", "pad"] = "conv"
+    downsample: Literal["stride", "average", "blur", "blur_zeros"] = "stride"
+    activation: str = "relu"
     pool: int = 1
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.widths):
             raise ConfigError(f"A ResNet needs as many depths as widths; found {self.depths} and {self.widths}.")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"There is no activation {self.activation!r}.{did_you_mean(self.activation, ACTIVATIONS)}"
+            )
 
 
 _DEPTHS = {
@@ -55,6 +67,7 @@ _DEPTHS = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
 }
 
 
@@ -118,18 +131,27 @@ def _average_pool_ceil(x_BHWC: Array, window: int) -> Array:
     return nn.avg_pool(x_BHWC, (window, window), strides=(window, window), padding=pads, count_include_pad=False)
 
 
-class Block(nn.Module):
-    """One residual block: convolutions, the shortcut, their sum, ReLU."""
+def _halved(x_BHWC: Array, how: str) -> Array:
+    """Halves a picture by other means than a stride."""
+    if how == "average":
+        return average_pool(x_BHWC)
+    return blur_pool(x_BHWC, edges="reflect" if how == "blur" else "constant")
 
-    kind: str
+
+class Block(nn.Module):
+    """One residual block: convolutions, the shortcut, their sum, the activation."""
+
+    config: Config
     width: int
     stride: int
-    shortcut: str
 
     @nn.compact
     def __call__(self, x_BHWC: Array) -> Array:
-        strides = (self.stride, self.stride)
-        if self.kind == "basic":
+        c, act = self.config, ACTIVATIONS[self.config.activation]
+        by_stride = c.downsample == "stride"
+        strides = (self.stride, self.stride) if by_stride else (1, 1)
+        halved_after = 0 if by_stride or self.stride == 1 else 1 if c.block == "basic" else 2
+        if c.block == "basic":
             plan = [(self.width, (3, 3), strides), (self.width, (3, 3), (1, 1))]
         else:
             plan = [
@@ -142,31 +164,38 @@ class Block(nn.Module):
             y = Conv(features, size, steps, name=f"conv{number}")(y)
             y = batch_norm(f"bn{number}")(y)
             if number < len(plan):
-                y = nn.relu(y)
-        return nn.relu(y + Shortcut(self.shortcut, plan[-1][0], self.stride, name="shortcut")(x_BHWC))
+                y = act(y)
+            if number == halved_after:
+                y = _halved(y, c.downsample)
+        return act(y + Shortcut(c.shortcut, plan[-1][0], self.stride, name="shortcut")(x_BHWC))
 
 
 class Stem(nn.Module):
     """The layers before the first block."""
 
-    kind: str
-    width: int
+    config: Config
 
     @nn.compact
     def __call__(self, x_BHWC: Array) -> Array:
-        if self.kind == "cifar":
-            plan = [(self.width, (3, 3), (1, 1))]
-        elif self.kind == "deep":
+        c, width = self.config, self.config.stem_width or self.config.widths[0]
+        if c.stem == "cifar":
+            plan = [(width, (3, 3), (1, 1))]
+        elif c.stem == "deep":
             plan = [
-                (self.width // 2, (3, 3), (2, 2)),
-                (self.width // 2, (3, 3), (1, 1)),
-                (self.width, (3, 3), (1, 1)),
+                (c.stem_first or width // 2, (3, 3), (2, 2)),
+                (width // 2, (3, 3), (1, 1)),
+                (width, (3, 3), (1, 1)),
             ]
         else:
-            plan = [(self.width, (7, 7), (2, 2))]
+            plan = [(width, (7, 7), (2, 2))]
         for number, (features, size, steps) in enumerate(plan, 1):
-            x_BHWC = nn.relu(batch_norm(f"bn{number}")(Conv(features, size, steps, name=f"conv{number}")(x_BHWC)))
-        return x_BHWC if self.kind == "cifar" else max_pool(x_BHWC)
+            x_BHWC = batch_norm(f"bn{number}")(Conv(features, size, steps, name=f"conv{number}")(x_BHWC))
+            x_BHWC = ACTIVATIONS[c.activation](x_BHWC)
+        if c.stem == "cifar":
+            return x_BHWC
+        if c.downsample == "stride":
+            return max_pool(x_BHWC)
+        return _halved(x_BHWC if c.downsample == "average" else max_pool(x_BHWC, stride=1), c.downsample)
 
 
 class ResNet(nn.Module):
@@ -176,9 +205,9 @@ class ResNet(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.stem = Stem(c.stem, c.stem_width or c.widths[0])
+        self.stem = Stem(c)
         self.blocks = [
-            Block(c.block, width, 2 if stage and not number else 1, c.shortcut)
+            Block(c, width, 2 if stage and not number else 1)
             for stage, (depth, width) in enumerate(zip(c.depths, c.widths, strict=True))
             for number in range(depth)
         ]

@@ -6,12 +6,13 @@ BLOCKS = {"stem": "stem", "stages.0.blocks.1": "blocks_1", "stages.1.blocks.0": 
 OUTPUTS = {"logits": "y", "features": "hooks['head.flatten']"}
 
 
-def _tiny(name: str, architecture: str, extra: str = "", last: str = "head.flatten") -> Case:
+def _tiny(name: str, architecture: str, extra: str = "", last: str = "head.flatten", **model_args: object) -> Case:
     build = (
         "timm.models.convnext.ConvNeXt(depths=(2, 1, 1, 1), dims=(8, 12, 16, 24), num_classes=5, ls_init_value="
         f"{None if 'v2' in name else 1.0}, use_grn={'v2' in name}, norm_eps=1e-6, {extra})"
     )
-    config = f"{{'architecture': '{architecture}', 'pretrained_cfg': dict(input_size=(3, 70, 45))}}"
+    config = f"{{'architecture': '{architecture}', 'pretrained_cfg': dict(input_size=(3, 70, 45))"
+    config += f", 'model_args': {model_args}}}" if model_args else "}"
     outputs = {"logits": "y", "features": f"hooks['{last}']"}
     return Case(name, build, {"x": ("normal", (2, 70, 45, 3))}, outputs, BLOCKS, config)
 
@@ -41,6 +42,7 @@ CASES = [
     _tiny("convnext_conv_mlp", "convnext_atto", "conv_mlp=True"),
     _tiny("convnext_overlap", "convnext_atto_ols", "stem_type='overlap_tiered', conv_mlp=True"),
     _tiny("convnext_norm_first", "convnext_tiny_hnf", "head_norm_first=True", "head.global_pool"),
+    _tiny("convnext_relu", "convnext_tiny", "act_layer='relu'", act_layer="relu", norm_eps=1e-6),
     _tiny("convnextv2", "convnextv2_tiny"),
     _tiny("convnextv2_conv_mlp", "convnextv2_atto", "conv_mlp=True"),
     _transformers("convnext_transformers", "ConvNext"),

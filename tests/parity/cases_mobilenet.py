@@ -7,15 +7,18 @@ V2 = ["ds_r1_k3_s1_c8", "ir_r2_k3_s2_e3_c8", "ir_r1_k3_s2_e3_c16"]
 B0 = ["ds_r1_k3_s1_e1_c8_se0.25", "ir_r2_k3_s2_e3_c8_se0.25", "ir_r2_k5_s2_e3_c16_se0.25"]
 
 
-def _config(name: str, size: tuple[int, int]) -> str:
-    return f"{{'architecture': '{name}', 'pretrained_cfg': dict(input_size=(3, {size[0]}, {size[1]}))}}"
+def _config(name: str, size: tuple[int, int], **model_args: object) -> str:
+    config = f"{{'architecture': '{name}', 'pretrained_cfg': dict(input_size=(3, {size[0]}, {size[1]}))"
+    return config + (f", 'model_args': {model_args}}}" if model_args else "}")
 
 
 def _outputs(last: str) -> dict[str, str]:
     return {"logits": "y", "features": f"hooks['{last}'].flatten(1)"}
 
 
-def _tiny(name: str, architecture: str, stages: list[str], activation: str, extra: str = "") -> Case:
+def _tiny(
+    name: str, architecture: str, stages: list[str], activation: str, extra: str = "", **model_args: object
+) -> Case:
     build = (
         f"timm.models.efficientnet.EfficientNet({_DECODE}({[[s] for s in stages]}), num_classes=5, num_features=24, "
         f"stem_size=8, act_layer=nn.{activation}, {extra})"
@@ -27,7 +30,7 @@ def _tiny(name: str, architecture: str, stages: list[str], activation: str, extr
         {"x": ("normal", (2, 41, 34, 3))},
         _outputs("global_pool"),
         blocks,
-        _config(architecture, (41, 34)),
+        _config(architecture, (41, 34), **model_args),
     )
 
 
@@ -76,6 +79,7 @@ CASES = [
     _tiny("mobilenetv2", "mobilenetv2_100", V2, "ReLU6"),
     _tiny("efficientnet", "efficientnet_b0", B0, "SiLU"),
     _tiny("efficientnet_tf", "tf_efficientnet_b0", B0, "SiLU", _TF),
+    _tiny("efficientnet_same", "efficientnet_b0", B0, "SiLU", _TF, pad_type="same", bn_eps=1e-3),
     _tiny("efficientnet_lite", "efficientnet_lite0", [s.replace("_se0.25", "") for s in B0], "ReLU6"),
     _v3("mobilenetv3_small", "mobilenetv3_small_100", [*SMALL, TOP]),
     _v3("mobilenetv3_tf", "tf_mobilenetv3_large_100", [*LARGE, TOP], _TF),

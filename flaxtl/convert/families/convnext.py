@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
+from flaxtl.convert.families.timm_config import (
+    AVERAGE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SHAPES,
+    TRAINING,
+    Timm,
+    assumed,
+    is_timms,
+    read_timm,
+    timm_image,
+)
+from flaxtl.convert.families.timm_names import CONVNEXT, require_listed
 from flaxtl.convert.families.transformers_files import task_of, transformers_config
 from flaxtl.convert.families.transformers_image import transformers_image
 from flaxtl.convert.mapping import LINEAR, Rule, conv, layer_norm, linear, reshape
 from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
-from flaxtl.nets.convnext import VARIANTS, Config
+from flaxtl.nets.convnext import Config
 from flaxtl.nets.transformer import ACTIVATIONS
 
 # Names of the tensors in timm's and in transformers' files; {s} and {b} are the stage and the block in it.
@@ -50,6 +61,23 @@ TRANSFORMERS = {
     "head": "classifier",
 }
 _TYPES = ("convnext", "convnextv2")
+_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu"}
+_ARGUMENTS = {
+    "act_layer": only(*_ACTIVATIONS),
+    "norm_eps": READ,
+    "norm_layer": only(),
+    "global_pool": AVERAGE,
+    "output_stride": only(32),
+    "head_hidden_size": only(),
+    **irrelevant(SHAPES, "depths", "dims", "kernel_sizes", "stem_type", "patch_size", "conv_mlp", "conv_bias"),
+    **irrelevant(SHAPES, "use_grn", "head_norm_first", "ls_init_value"),
+    **irrelevant(TRAINING, "head_init_scale"),
+}
+_DIFFERS = (
+    (r"_rms|zepto", "another normalisation"),
+    (r"_mlp|_clip", "a hidden layer in its head"),
+    (r"^test_convnext3", "a kernel for each stage"),
+)
 # What becomes of the settings of transformers' ConvNeXt; see transformers_files.COMMON.
 _OWN: dict[str, Setting] = {
     **dict.fromkeys(("image_size", "layer_norm_eps"), READ),
@@ -65,17 +93,20 @@ def recognise(weights: Weights) -> Recognised | None:
     names = _names(weights)
     if names is None:
         return None
-    name = architecture(weights)
-    if re.search(r"_rms|zepto", name) or "head.pre_logits.fc.weight" in weights or "stem.3.weight" in weights:
+    timm = read_timm(weights, _ARGUMENTS) if names is TIMM else Timm()
+    require_listed(timm.name, CONVNEXT, _DIFFERS)
+    if "head.pre_logits.fc.weight" in weights or "stem.3.weight" in weights:
         raise CheckpointError(
-            f"{name or 'This ConvNeXt'} has another stem, normalisation or head than ConvNeXt has, which flaxtl does "
-            "not build. Take one of those, such as convnext_tiny."
+            "This ConvNeXt has another stem or head than ConvNeXt has, which flaxtl does not build. Take one of those, "
+            "such as convnext_tiny."
         )
     outputs = (weights.shape(f"{names['head']}.weight") or (0,))[0]
-    config = _config(weights, names)
+    config = _config(weights, names, timm)
     spec = NetworkSpec("convnext", dataclasses.asdict(config))
-    if names["fc1"] == TIMM["fc1"]:
-        return Recognised(spec, timm_image(weights, _DEFAULT), outputs, labels_of(weights, outputs))
+    if names is TIMM:
+        image = timm_image(timm, weights[f"{names['stem']}.weight"].shape[1], _DEFAULT)
+        notes = assumed(timm, image, f"a ConvNeXt of depths {config.depths} with GELU and epsilon {config.epsilon:g}")
+        return Recognised(spec, image, outputs, labels_of(weights, outputs), timm.task, notes=notes)
     kind = "convnextv2" if config.response_norm else "convnext"
     settings = transformers_config(
         weights, {**_OWN, "depths": only(config.depths), "hidden_sizes": only(config.widths)}
@@ -90,7 +121,7 @@ def recognise(weights: Weights) -> Recognised | None:
 def _names(weights: Weights) -> dict[str, str] | None:
     """Returns the table of names that fits, transformers' with the prefix that is there."""
     if "stages.0.blocks.0.conv_dw.weight" in weights and "stages.0.blocks.0.mlp.fc1.weight" in weights:
-        return TIMM if re.match(r"(test_)?convnext|$", architecture(weights)) else None
+        return TIMM if is_timms(weights) else None
     for prefix in (*(f"{kind}." for kind in _TYPES), ""):
         if f"{prefix}encoder.stages.0.layers.0.dwconv.weight" in weights:
             body = {k: n if k in _INNER else prefix + n for k, n in TRANSFORMERS.items()}
@@ -101,12 +132,14 @@ def _names(weights: Weights) -> dict[str, str] | None:
 _INNER = ("depthwise", "norm", "fc1", "fc2", "response_norm", "layer_scale")
 
 
-def _config(weights: Weights, names: dict[str, str]) -> Config:
+def _config(weights: Weights, names: dict[str, str], timm: Timm) -> Config:
     stages = count_numbered(weights, names["stage"].split("{")[0])
     widths = tuple(weights[f"{_block(names, s, 0)}.{names['norm']}.weight"].shape[0] for s in range(stages))
-    block, name = _block(names, 0, 0), architecture(weights)
+    block = _block(names, 0, 0)
     overlap = "stem.2.weight" in weights
-    epsilon = 1e-5 if re.match(r"test_convnext|convnext_xxlarge", name) else 1e-6
+    tests = timm.name.startswith("test_convnext")
+    epsilon = float(timm.arguments.get("norm_eps") or (1e-5 if tests or timm.name == "convnext_xxlarge" else 1e-6))
+    activation = _ACTIVATIONS[timm.arguments.get("act_layer") or ("gelu_tanh" if tests else "gelu")]
     stem = weights[f"{names['stem']}.weight"].shape
     return Config(
         depths=tuple(count_numbered(weights, _block(names, s, 0)[:-1]) for s in range(stages)),
@@ -118,7 +151,7 @@ def _config(weights: Weights, names: dict[str, str]) -> Config:
         layer_scale=f"{block}.{names['layer_scale']}" in weights,
         response_norm=f"{block}.{names['response_norm']}.weight" in weights,
         norm_first="norm_pre.weight" in weights,
-        activation="gelu_tanh" if name.startswith("test_convnext") else str(weights.config.get("hidden_act", "gelu")),
+        activation=activation if names is TIMM else str(weights.config.get("hidden_act", "gelu")),
         epsilon=epsilon,
         last_epsilon=epsilon if names is TIMM else float(weights.config.get("layer_norm_eps", 1e-12)),
     )
@@ -175,4 +208,4 @@ def _block_rules(weights: Weights, names: dict[str, str], source: str, target: s
     return table
 
 
-FAMILY = Family("convnext", (*VARIANTS, *_TYPES), recognise, rules)
+FAMILY = Family("convnext", (*CONVNEXT, *_TYPES), recognise, rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,7 +17,8 @@ _COLUMNS = ("display_name", "label", "name", "class")
 def labels_of(weights: Weights, outputs: int) -> tuple[str, ...]:
     """Returns the class names in the order of the outputs, or () where nothing names just so many.
 
-    Looked up in this order: `id2label` of config.json (unless it only numbers them: LABEL_0 …), timm's `label_names`,
+    Looked up in this order: `id2label` of config.json (unless it only numbers them: LABEL_0 …), timm's `label_names`
+    (a list, or names by number; `labels` in its first form; either may lie in `pretrained_cfg`),
     `labels.txt` (one name a line), a table `*class*.csv` (the column display_name, label, name or class, else the
     last; in the order of its index, where its first column is one). Names that occur twice get what tells them apart.
 
@@ -45,8 +46,14 @@ def _id2label(weights: Weights) -> Sequence[str]:
 
 
 def _label_names(weights: Weights) -> Sequence[str]:
-    names = [str(name) for name in weights.config.get("label_names") or ()]
-    return _distinct(names, [str(i) for i in range(len(names))])
+    for settings in (weights.config, weights.config.get("pretrained_cfg") or {}):
+        for key in ("label_names", "labels"):
+            found = settings.get(key) or ()
+            if isinstance(found, Mapping):
+                found = [name for _, name in sorted(found.items(), key=lambda pair: int(pair[0]))]
+            if found:
+                return _distinct([str(n) for n in found], [str(i) for i in range(len(found))])
+    return []
 
 
 def _listed(weights: Weights) -> Sequence[str]:

@@ -5,17 +5,51 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
+from flaxtl.convert.families.timm_config import (
+    AVERAGE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SHAPES,
+    TRAINING,
+    Timm,
+    architecture,
+    assumed,
+    is_timms,
+    read_timm,
+    timm_image,
+)
+from flaxtl.convert.families.timm_names import MOBILENET, require_listed
 from flaxtl.convert.mapping import LINEAR, Rule, batch_norm, conv, linear, reshape
+from flaxtl.convert.settings import READ, irrelevant, only
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
-from flaxtl.nets.mobilenet import KINDS, VARIANTS, Config
+from flaxtl.nets.mobilenet import KINDS, Config
 
 _NAME = re.compile(r"(tf_)?(mobilenetv2|mobilenetv3_large|mobilenetv3_small|efficientnet_b|efficientnet_lite)_?\d+d?")
+_ARGUMENTS = {
+    "pad_type": only("", "same", "symmetric"),
+    "bn_eps": READ,
+    "bn_tf": READ,
+    "act_layer": READ,
+    "global_pool": AVERAGE,
+    "output_stride": only(32),
+    "stem_kernel_size": only(3),
+    **dict.fromkeys(("norm_layer", "aa_layer", "se_layer", "round_chs_fn", "layer_scale_init_value"), only()),
+    **irrelevant(SHAPES, "num_features", "stem_size", "fix_stem", "head_bias", "head_norm"),
+    **irrelevant(TRAINING, "bn_momentum"),
+}
+_ACTIVATIONS = {"swish": "silu", "hardswish": "hard_swish"}  # timm's other words for ours
+_DIFFERS = (
+    (r"minimal", "no squeeze-and-excitation and ReLU"),
+    (r"_gn|_evos|_ln", "another normalisation than BatchNorm"),
+    (r"blur", "pooling that blurs"),
+    (r"pruned|_cc_|_rw|_e[slm]", "blocks of another kind"),
+)
 # torchvision's pictures (its weights' documentation): (blocks, top) → pixels, and the short side they are cropped from.
 _TORCHVISION_EFFICIENT = {
     (16, 1280): (224, 256),
@@ -51,19 +85,39 @@ class Layout:
 
 def recognise(weights: Weights) -> Recognised | None:
     """Says which of these networks weights are: the shapes of their tensors say the blocks, the kind the rest."""
-    name = architecture(weights)
-    kind = _kind(weights, name)
+    if not is_timms(weights):
+        return None
+    kind = _kind(weights, architecture(weights))
     if kind is None:
         return None
+    timm = read_timm(weights, _ARGUMENTS)
     layout = _layout(weights)
-    config = _config(weights, layout, kind)
-    if name.startswith("tf_"):
-        config = dataclasses.replace(config, padding="same", epsilon=1e-3)
-    elif kind.startswith("mobilenetv3") and _torchvision(weights):
+    config = _with_arguments(_config(weights, layout, kind), timm, kind)
+    if kind.startswith("mobilenetv3") and _torchvision(weights):
         config = dataclasses.replace(config, epsilon=1e-3)
     outputs = (weights.shape(f"{layout.head}.weight") or (0,))[0]
     spec = NetworkSpec("mobilenet", dataclasses.asdict(config))
-    return Recognised(spec, _image(weights, config, kind), outputs, labels_of(weights, outputs))
+    image = _image(weights, config, kind, timm, weights[f"{layout.stem[0]}.weight"].shape[1])
+    notes = assumed(timm, image, f"{kind} of {len(config.widths)} blocks")
+    return Recognised(spec, image, outputs, labels_of(weights, outputs), timm.task, notes=notes)
+
+
+def _with_arguments(config: Config, timm: Timm, kind: str) -> Config:
+    """Returns the network with what its name and arguments say of padding, epsilon and activation.
+
+    Raises:
+        CheckpointError: another activation than the kind's, since some blocks keep their own.
+    """
+    given, tf = timm.arguments, timm.name.startswith("tf_")
+    wanted = given.get("act_layer")
+    if wanted and _ACTIVATIONS.get(wanted, wanted) != config.activation:
+        raise CheckpointError(
+            f"config.json, model_args says act_layer={wanted!r}, where flaxtl computes {config.activation!r} in "
+            f"{timm.name or kind}. Take weights that were trained with it."
+        )
+    same: Any = "same" if (given.get("pad_type") or ("same" if tf else "")) == "same" else "symmetric"
+    epsilon = given.get("bn_eps") or (1e-3 if tf or given.get("bn_tf") else config.epsilon)
+    return dataclasses.replace(config, padding=same, epsilon=float(epsilon))
 
 
 def _torchvision(weights: Weights) -> bool:
@@ -83,8 +137,10 @@ def _kind(weights: Weights, name: str) -> str | None:
     if "conv_stem.weight" not in weights or "blocks.0.0.conv_dw.weight" not in weights:
         return None
     if name:
+        require_listed(name, MOBILENET, _DIFFERS)
         match = _NAME.fullmatch(name)
-        return match.group(2) if match else None
+        assert match is not None
+        return match.group(2)
     if "blocks.0.0.se.conv_reduce.weight" not in weights and not any(".se." in n for n in weights):
         kernels = {weights[n].shape[-1] for n in weights if n.endswith("conv_dw.weight")}
         if kernels == {3} and count_numbered(weights, "blocks.") == 7:
@@ -115,11 +171,12 @@ def _config(weights: Weights, layout: Layout, kind: str) -> Config:
     )
 
 
-def _image(weights: Weights, config: Config, kind: str) -> Image:
-    if kind != "efficientnet_b" or not _torchvision(weights):
-        return timm_image(weights)
+def _image(weights: Weights, config: Config, kind: str, timm: Timm, channels: int) -> Image:
+    if timm.said or kind != "efficientnet_b" or not _torchvision(weights):
+        return timm_image(timm, channels)
     size, short = _TORCHVISION_EFFICIENT.get((len(config.widths), config.top), (224, 256))
-    return Image((size, size), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", size / short)
+    default = Image((size, size), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", size / short)
+    return timm_image(timm, channels, default)
 
 
 def _layout(weights: Weights) -> Layout:
@@ -220,4 +277,4 @@ def _layer(places: tuple[str, str], target: str) -> list[Rule]:
     return [*conv(places[0], f"{target}/conv"), *batch_norm(places[1], f"{target}/bn")]
 
 
-FAMILY = Family("mobilenet", tuple(VARIANTS), recognise, rules)
+FAMILY = Family("mobilenet", MOBILENET, recognise, rules)

@@ -1,43 +1,181 @@
-"""What timm's config.json says of a network's input (its `pretrained_cfg`)."""
+"""timm's config.json: the architecture, what it was built with, and its input, each against a closed list.
+
+The present form holds `pretrained_cfg` and `model_args`; the first one, up to timm 0.6, has everything at the top; a
+network that transformers' Trainer fine-tuned has transformers' settings beside timm's (model_type timm_wrapper).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
-from flaxtl.card import Image
+from flaxtl.card import Image, Interpolation, Task
+from flaxtl.convert.families.timm_names import current_name
+from flaxtl.convert.families.transformers_files import COMMON
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
 from flaxtl.convert.weights import Weights
+from flaxtl.errors import CheckpointError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WRAPPER = "timm_wrapper"
+SHAPES = "seen in the tensors"
+TRAINING = "of training alone"
+AVERAGE = only("avg", "fast", "fastavg")
+FITS: dict[str, Literal["crop", "squash", "pad"]] = {"center": "crop", "squash": "squash", "border": "pad"}
+# Arguments that every network of timm has and that no output depends on.
+ARGUMENTS: dict[str, Setting] = {
+    **irrelevant(SHAPES, "num_classes", "in_chans"),
+    **irrelevant(TRAINING, "drop_rate", "drop_path_rate", "drop_block_rate", "drop_connect_rate"),
+    **irrelevant("of how PyTorch runs it", "scriptable", "exportable", "no_jit", "device", "dtype"),
+    **irrelevant("of how timm fetched it", "pretrained", "pretrained_strict", "checkpoint_path", "cache_dir"),
+    "features_only": only(False),
+}
+_TOP: dict[str, Setting] = {
+    **dict.fromkeys(("architecture", "label_names", "labels", "pretrained_cfg", "model_args"), READ),
+    **irrelevant(SHAPES, "num_classes", "num_features"),
+    **irrelevant("tells what labels mean", "label_descriptions"),
+}
+_INPUT: dict[str, Setting] = {
+    "input_size": where(
+        lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == 3), "[channels, height, width]"
+    ),
+    "interpolation": only(*get_args(Interpolation)),
+    "crop_pct": where(lambda v: v is None or (isinstance(v, (int, float)) and 0 <= v <= 1), "a share from 0 to 1"),
+    "crop_mode": only(*FITS),
+    "label_offset": only(0),
+    **dict.fromkeys(("mean", "std", "tag", "label_names"), READ),
+    **irrelevant(SHAPES, "num_classes", "num_features", "pool_size", "first_conv", "classifier", "architecture"),
+    **irrelevant("of tests at another size", "test_input_size", "test_crop_pct", "test_pool_size", "min_input_size"),
+    **irrelevant("the card names one size", "fixed_input_size"),
+    **irrelevant("tells what labels mean", "label_descriptions"),
+    **irrelevant("says where or how timm fetches weights", "url", "file", "state_dict", "source", "custom_load"),
+    **irrelevant("says where or how timm fetches weights", "hf_hub", "hf_hub_id", "hf_hub_filename"),
+    **irrelevant("tells of the weights", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
+}
+_TRANSFORMERS: dict[str, Setting] = {**COMMON, "model_type": only(WRAPPER), "do_pooling": only(True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Timm:
+    """What timm's config.json says; empty where there is none.
+
+    Attributes:
+        name: timm's present name of the architecture.
+        input: the settings of its pictures.
+        arguments: what the network was built with beside its name.
+        task: what the outputs mean.
+        said: whether there is a config.json.
+    """
+
+    name: str = ""
+    input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    task: Task = "classification"
+    said: bool = False
 
 
 def architecture(weights: Weights) -> str:
-    """Returns timm's name of the architecture, or an empty string."""
-    return str(weights.config.get("architecture", ""))
+    """Returns timm's present name of the architecture that config.json says, or an empty string."""
+    if "architecture" in weights.ignore_settings:
+        return ""
+    return current_name(str(weights.config.get("architecture") or ""))
 
 
-def timm_image(weights: Weights, default: Image | None = None) -> Image:
+def is_timms(weights: Weights) -> bool:
+    """Says whether config.json, if any, may be timm's; transformers' own has a model_type."""
+    return weights.config.get("model_type", WRAPPER) == WRAPPER
+
+
+def read_timm(weights: Weights, arguments: Mapping[str, Setting]) -> Timm:
+    """Reads timm's config.json.
+
+    Args:
+        weights: with it, or without any.
+        arguments: what becomes of each argument of the family's networks; those of `ARGUMENTS` are added.
+
+    Raises:
+        CheckpointError: it says something that is not honoured; all of that is named.
+    """
+    config, ignore = weights.config, weights.ignore_settings
+    if not config:
+        return Timm()
+    understood = {**ARGUMENTS, **arguments}
+    flat = "pretrained_cfg" not in config
+    table = {**(_INPUT if flat else {}), **_TOP, "global_pool": understood.get("global_pool", AVERAGE)}
+    table |= _TRANSFORMERS if config.get("model_type") == WRAPPER else {}
+    top = read_settings(config, table, source="config.json", ignore=ignore)
+    pictures = top
+    if not flat:
+        pictures = read_settings(
+            config["pretrained_cfg"] or {}, _INPUT, source="config.json, pretrained_cfg", ignore=ignore
+        )
+    built = read_settings(config.get("model_args") or {}, understood, source="config.json, model_args", ignore=ignore)
+    if top.get("global_pool"):
+        built = {"global_pool": top["global_pool"], **built}
+    many = top.get("problem_type") == "multi_label_classification"
+    return Timm(architecture(weights), pictures, built, "multilabel" if many else "classification", True)
+
+
+def timm_image(timm: Timm, channels: int, default: Image | None = None) -> Image:
     """Returns the card's input for an image network.
 
     Args:
-        weights: with timm's config.json, or without one.
-        default: what is taken without one; by default ImageNet's usual 224 pixels, resized to 256 and cropped.
+        timm: what config.json says.
+        channels: that the first layer takes.
+        default: what is taken without a config.json; by default ImageNet's usual 224 pixels, resized to 256 and
+            cropped. Where there is one, what it does not say is timm's own default.
 
     Example:
-        >>> timm_image(Weights({}, {'pretrained_cfg': {'input_size': [3, 160, 160], 'crop_pct': 0.95}})).size
+        >>> timm_image(Timm(input={'input_size': [3, 160, 160], 'crop_pct': 0.95}, said=True), 3).size
         (160, 160)
     """
-    config: Mapping[str, Any] = weights.config.get("pretrained_cfg") or {}
-    if not config:
-        return default or Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 224 / 256)
-    channels, height, width = config.get("input_size", (3, 224, 224))
-    squash = config.get("crop_mode") == "squash"
-    return Image(
-        size=(int(height), int(width)),
-        channels=int(channels),
-        mean=tuple(config.get("mean", IMAGENET_MEAN)),
-        std=tuple(config.get("std", IMAGENET_STD)),
-        interpolation=config.get("interpolation", "bicubic"),
-        crop_fraction=float(config.get("crop_pct", 0.875)),
-        fit="squash" if squash else "crop",
+    if not timm.said:
+        default = default or Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 224 / 256)
+        return _with_channels(default, channels)
+    said = {k: v for k, v in timm.input.items() if v not in (None, "", 0, [])}
+    _, height, width = map(int, said.get("input_size", (3, 224, 224)))
+    mode, share = said.get("crop_mode", "center"), float(said.get("crop_pct", 0.875))
+    image = Image(
+        size=(height, width),
+        channels=3,
+        mean=tuple(map(float, said.get("mean", IMAGENET_MEAN))),
+        std=tuple(map(float, said.get("std", IMAGENET_STD))),
+        interpolation=said.get("interpolation", "bicubic"),
+        crop_fraction=share,
+        fit=FITS[mode],
+        # Where timm cuts squares out of the centre it resizes by torchvision, else by itself, which rounds.
+        sides="nearest" if mode == "border" or (mode == "center" and height != width) else "down",
+        border="mean" if mode == "border" else "edge",
     )
+    return _with_channels(image, channels)
+
+
+def _with_channels(image: Image, channels: int) -> Image:
+    """Returns an input of as many channels as the network takes; ImageNet's statistics serve three alone."""
+    image = dataclasses.replace(image, channels=channels)
+    if {len(image.mean), len(image.std)} <= {1, channels}:
+        return image
+    if (image.mean, image.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
+        return dataclasses.replace(image, mean=(mean,), std=(std,))
+    raise CheckpointError(
+        f"config.json says mean={list(image.mean)} and std={list(image.std)}, but the network takes {channels} "
+        "channels. Write as many numbers as there are channels, or one."
+    )
+
+
+def assumed(timm: Timm, image: Image, network: str) -> tuple[str, ...]:
+    """Returns what is assumed of weights without a config.json, in a sentence; nothing where there is one."""
+    if timm.said:
+        return ()
+    height, width = image.size
+    return (
+        f"No config.json says what these weights are. Taken from the tensors: {network}; assumed: pictures of "
+        f"{height}×{width}, {image.interpolation}, the centre {image.crop_fraction:.3g} of the short side, mean "
+        f"{_numbers(image.mean)}, std {_numbers(image.std)}.",
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:.4g}" for v in values)

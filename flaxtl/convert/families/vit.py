@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from flaxtl.convert.families import Family, Recognised, vit_npz, vit_timm, vit_transformers
+from flaxtl.convert.families.timm_names import VIT
 from flaxtl.convert.mapping import Rule
 from flaxtl.convert.weights import Weights
-from flaxtl.nets.vit import VARIANTS, Config
+from flaxtl.nets.vit import Config
 
 SOURCES = (vit_timm, vit_transformers, vit_npz)
 
@@ -24,4 +25,4 @@ def rules(config: Config, weights: Weights) -> list[Rule]:
     return source.rules(config, weights)
 
 
-FAMILY = Family("vit", (*VARIANTS, *sorted(vit_transformers.TYPES)), recognise, rules)
+FAMILY = Family("vit", (*VIT, *sorted(vit_transformers.TYPES)), recognise, rules)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,34 +11,71 @@ import numpy as np
 from flaxtl.card import Image, NetworkSpec, Task
 from flaxtl.convert.families import Recognised
 from flaxtl.convert.families.labels import labels_of
-from flaxtl.convert.families.timm_config import IMAGENET_MEAN, IMAGENET_STD, architecture, timm_image
+from flaxtl.convert.families.timm_config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SHAPES,
+    TRAINING,
+    Timm,
+    assumed,
+    is_timms,
+    read_timm,
+    timm_image,
+)
+from flaxtl.convert.families.timm_names import VIT, require_listed
 from flaxtl.convert.families.vit_common import distilled_head, grid_of, mlp, pair
 from flaxtl.convert.mapping import CONCAT, CONCAT_LINEAR, Operation, Rule, conv, ignored, layer_norm, linear
+from flaxtl.convert.settings import READ, irrelevant, only
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.vit import VARIANTS, Config, Pooling
 
 PATCH, QKV = "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"
-FAMILIAR = re.compile(r"(vit|deit3?|flexivit|eva_large|test_vit)\d?_|test_vit")
-# Blocks of another kind than norm, attention, norm, feed-forward, though some have the same names.
-OTHER = re.compile(
-    r"vit_(relpos|srelpos|pe|.*_rpn|.*_xp|.*x2_224|dlittle|dwee|pwee|dpwee|.*_mci|.*_rope|.*_r\d+_)|.*_mci"
-)
-# Sizes whose heads are not 64 features wide: huge 80, giant 88, gigantic 104, so400m 72, giantopt 96.
-SIXTEEN_HEADS = re.compile(
-    r".*_(huge|gigantic|so400m|giantopt)_|vit_giant_patch1[46]_(224|clip|gap)|vit_base_patch16_gap_"
+# Heads by the name's word for the size; what a name has beside its size may change them.
+HEADS = {
+    **{"tiny": 3, "xsmall": 4, "wee": 4, "little": 5, "small": 6, "medium": 8, "mediumd": 8, "betwixt": 10, "base": 12},
+    **{"large": 16, "huge": 16, "giant": 16, "giantopt": 16, "gigantic": 16, "intern300m": 16},
+    **{"so150m": 14, "so150m2": 13, "so400m": 16},
+}
+OTHER_HEADS = (
+    (r"test_vit2?", 2),
+    (r"test_vit3", 3),
+    (r".*_plus_.*", 14),
+    (r"vit_base_patch16_gap_224", 16),
+    (r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)", 24),
 )
 TANH_GELU = re.compile(r".*(patch32_siglip|large_patch16_siglip_(gap_)?512|so400m_patch16_siglip|giantopt)")
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu"}
 POOLING: dict[str, Pooling] = {"token": "token", "avg": "average", "map": "map"}
+_ARGUMENTS = {
+    **dict.fromkeys(("num_heads", "pool_include_prefix", "img_size"), READ),
+    "act_layer": only(*ACTIVATIONS),
+    "global_pool": only(*POOLING),
+    "dynamic_img_pad": only(False),
+    "pos_embed": only("learn"),
+    **dict.fromkeys(("qk_norm", "scale_attn_norm", "scale_mlp_norm"), only(False)),
+    "proj_bias": only(True),
+    **dict.fromkeys(("norm_layer", "embed_norm_layer", "embed_layer", "block_fn", "mlp_layer", "attn_layer"), only()),
+    **irrelevant(SHAPES, "patch_size", "embed_dim", "depth", "mlp_ratio", "qkv_bias", "init_values", "class_token"),
+    **irrelevant(SHAPES, "no_embed_class", "reg_tokens", "pre_norm", "final_norm", "fc_norm"),
+    **irrelevant("the card names one size", "dynamic_img_size", "strict_img_size"),
+    **irrelevant(TRAINING, "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
+    **irrelevant(TRAINING, "weight_init", "fix_init", "distilled_training"),
+}
+_DIFFERS = (
+    (
+        r"_rpn|_xp|x2_224|dlittle|dwee|pwee|dpwee|^vit_s?relpos|^vit_pe|_mci|_rope|rms|^aimv2|vit4",
+        "blocks of another kind",
+    ),
+    (r"_r\d+_|_resnet|_r_s", "a convolutional network before its patches"),
+    (r"radio", "an input of its own"),
+    (r"^beit|^eva0?\d|^cait|^xcit|^swin|^naflex", "blocks of another kind"),
+)
 
 
 def is_named_so(weights: Weights) -> bool:
-    """Says whether the tensors have timm's names, and config.json, if any, says a vision transformer."""
-    named = architecture(weights)
-    if {PATCH, QKV, "pos_embed"} - set(weights) or "model_type" in weights.config:
-        return False
-    return bool(FAMILIAR.match(named)) if named else True
+    """Says whether the tensors have timm's names, and config.json, if any, may be timm's."""
+    return not {PATCH, QKV, "pos_embed"} - set(weights) and is_timms(weights)
 
 
 def recognise(weights: Weights) -> Recognised:
@@ -48,34 +84,44 @@ def recognise(weights: Weights) -> Recognised:
     Raises:
         CheckpointError: a variant that flaxtl does not build, or whose settings the tensors alone do not say.
     """
-    name = architecture(weights)
-    if OTHER.match(name) or "blocks.0.norm1.bias" not in weights or "blocks.0.attn.q_norm.weight" in weights:
+    timm = read_timm(weights, _ARGUMENTS)
+    require_listed(timm.name, VIT, _DIFFERS)
+    if "blocks.0.norm1.bias" not in weights or "blocks.0.attn.q_norm.weight" in weights:
         raise CheckpointError(
-            f"{name or 'This ViT'} has blocks of another kind than ViT, DeiT, DINOv2, CLIP and SigLIP have, which "
+            f"{timm.name or 'This ViT'} has blocks of another kind than ViT, DeiT, DINOv2, CLIP and SigLIP have, which "
             "flaxtl does not build. Take one of these, such as vit_small_patch16_224."
         )
-    config, image = _config(weights, name)
+    config, image, notes = _config(weights, timm)
     outputs = (weights.shape("head.weight") or (0,))[0]
     spec = NetworkSpec("vit", dataclasses.asdict(config))
-    return Recognised(spec, image, outputs, labels_of(weights, outputs), _task(weights, name))
+    told = (
+        f"a ViT of {config.depth} blocks, {config.heads} heads and {config.activation}, features by {config.pooling!r}"
+    )
+    notes = (*notes, *assumed(timm, image, told))
+    return Recognised(spec, image, outputs, labels_of(weights, outputs), _task(timm), notes=notes)
 
 
-def _task(weights: Weights, name: str) -> Task:
+def _task(timm: Timm) -> Task:
     """CLIP's output layer maps to the space that it shares with text, unless it was fine-tuned to classes."""
-    tag = str((weights.config.get("pretrained_cfg") or {}).get("tag", ""))
-    return "regression" if "_clip_" in name and "ft" not in tag.split("_") else "classification"
+    if (
+        "_clip_" in timm.name
+        and "ft" not in str(timm.input.get("tag", "")).split("_")
+        and not timm.arguments.get("head")
+    ):
+        return "regression"
+    return timm.task
 
 
-def _config(weights: Weights, name: str) -> tuple[Config, Image]:
-    given = weights.config.get("model_args") or {}
+def _config(weights: Weights, timm: Timm) -> tuple[Config, Image, tuple[str, ...]]:
+    given, name = timm.arguments, timm.name
     width, channels, *patch = weights[PATCH].shape
     patches = patch[0], patch[1]
     first, tokens = _tokens(weights)
     default = Image((224, 224), channels, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
-    image = timm_image(weights, default)
+    image = timm_image(timm, channels, default)
     if given.get("img_size"):
         image = dataclasses.replace(image, size=pair(given["img_size"], 224))
-    grid, positioned = grid_of(tokens, {0, 1 if first else 0, first}, patches, image.size if name else None)
+    grid, positioned = grid_of(tokens, {0, 1 if first else 0, first}, patches, image.size if timm.said else None)
     depth, fc2 = count_numbered(weights, "blocks."), weights["blocks.0.mlp.fc2.weight"].shape
     config = Config(
         grid=grid,
@@ -93,14 +139,19 @@ def _config(weights: Weights, name: str) -> tuple[Config, Image]:
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         layer_scale=any(f"blocks.0.{scale}" in weights for scale in ("ls1.gamma", "gamma_1")),
         gated=weights["blocks.0.mlp.fc1.weight"].shape[0] == 2 * fc2[1],
-        activation=_activation(weights, name, given),
-        epsilon=1e-5 if "norm_pre.weight" in weights else 1e-6,
-        pooling=_pooling(weights, given),
+        activation=_activation(weights, timm),
+        epsilon=1e-5 if "_clip_" in name or (not name and "norm_pre.weight" in weights) else 1e-6,
+        pooling=_pooling(weights, timm),
         pool_prefix=bool(given.get("pool_include_prefix", name == "test_vit3")),
         final_norm="tokens" if "norm.weight" in weights else "pooled" if "fc_norm.weight" in weights else "none",
     )
-    covered = image.size[0] // patches[0], image.size[1] // patches[1]
-    return config, image if covered == grid else dataclasses.replace(image, size=config.size)
+    if (image.size[0] // patches[0], image.size[1] // patches[1]) == grid:
+        return config, image, ()
+    note = (
+        f"The source's pictures have {image.size[0]}×{image.size[1]} pixels, its positions are for "
+        f"{config.size[0]}×{config.size[1]}, which is what is taken."
+    )
+    return config, dataclasses.replace(image, size=config.size), (note,) if timm.said else ()
 
 
 def _registers(weights: Weights) -> int:
@@ -114,8 +165,9 @@ def _tokens(weights: Weights) -> tuple[int, int]:
 
 
 def _heads(weights: Weights, name: str, width: int, depth: int, hidden: int) -> int:
+    """Returns the number of heads, which no tensor shows: by the name, else if one known network alone is so large."""
     if name:
-        return 16 if SIXTEEN_HEADS.match(name) else width // (32 if name.startswith("test_vit") else 64)
+        return next((n for pattern, n in OTHER_HEADS if re.fullmatch(pattern, name)), None) or HEADS[_size(name)]
     known = {v.heads for v in VARIANTS.values() if (v.width, v.depth, v.hidden) == (width, depth, hidden)}
     if len(known) != 1 or "norm_pre.weight" in weights or "attn_pool.latent" in weights:
         raise CheckpointError(
@@ -125,26 +177,26 @@ def _heads(weights: Weights, name: str, width: int, depth: int, hidden: int) -> 
     return known.pop()
 
 
-def _activation(weights: Weights, name: str, given: Mapping[str, Any]) -> str:
-    if (wanted := given.get("act_layer")) is not None:
-        if wanted not in ACTIVATIONS:
-            raise CheckpointError(f"flaxtl's ViT has no activation {wanted!r}; known: {', '.join(ACTIVATIONS)}.")
+def _size(name: str) -> str:
+    return next(word for word in name.split("_")[1:] if word in HEADS)
+
+
+def _activation(weights: Weights, timm: Timm) -> str:
+    if wanted := timm.arguments.get("act_layer"):
         return ACTIVATIONS[wanted]
     if weights["blocks.0.mlp.fc1.weight"].shape[0] == 2 * weights["blocks.0.mlp.fc2.weight"].shape[1]:
         return "silu"
-    return "quick_gelu" if "quickgelu" in name else "gelu_tanh" if TANH_GELU.match(name) else "gelu"
+    return "quick_gelu" if "quickgelu" in timm.name else "gelu_tanh" if TANH_GELU.match(timm.name) else "gelu"
 
 
-def _pooling(weights: Weights, given: Mapping[str, Any]) -> Pooling:
+def _pooling(weights: Weights, timm: Timm) -> Pooling:
     if "head_dist.weight" in weights or "dist_token" in weights:
         return "distilled"
-    wanted = given.get("global_pool") or weights.config.get("global_pool")
-    if not wanted:
-        wanted = "map" if "attn_pool.latent" in weights else "token" if "cls_token" in weights else "avg"
-        wanted = "avg" if "fc_norm.weight" in weights else wanted
-    if wanted not in POOLING:
-        raise CheckpointError(f"flaxtl's ViT cannot pool by {wanted!r}; it can by {', '.join(POOLING)}.")
-    return POOLING[wanted]
+    if wanted := timm.arguments.get("global_pool"):
+        return POOLING[wanted]
+    if "attn_pool.latent" in weights:
+        return "map"
+    return "average" if "fc_norm.weight" in weights or "cls_token" not in weights else "token"
 
 
 def rules(config: Config, weights: Weights) -> list[Rule]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flaxtl.convert.families.timm_names import current_name
 from flaxtl.convert.readers import arrays, safetensors_file, torch_file
 from flaxtl.convert.readers.slices import cut_off, sha256
 from flaxtl.convert.weights import Tensor, Weights
 from flaxtl.errors import CheckpointError, listed
 
-Found = tuple[dict[str, Tensor], tuple[str, ...]]
-# What a folder is searched for, in this order.
+Found = tuple[dict[str, Tensor], tuple[str, ...], dict[str, Any]]
+# What a folder is searched for: the files of the first of these that any is like. Published models come in several
+# formats at once, which hold the same; checkpoints of training do not, so one of them must be the only one.
 PATTERNS = (
-    *("model.safetensors", "*.safetensors.index.json", "*.safetensors"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack"),
-    *("*.pth", "*.pt", "*.th", "*.bin", "*.npz", "*.weights.h5", "*.h5", "*.msgpack"),
+    *(("model.safetensors",), ("*.safetensors.index.json",), ("*.safetensors",)),
+    *(("pytorch_model.bin",), ("pytorch_model.bin.index.json",), ("flax_model.msgpack",)),
+    *(("*.pth", "*.pt", "*.th", "*.bin", "*.ckpt", "*.tar"), ("*.npz",), ("*.h5",), ("*.msgpack",)),
 )
+# What training programs save beside the network in files of the same kinds.
+_OTHERS = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state|random_states)[\w-]*\.(pt|pth|bin|pkl)")
 _SHARD = re.compile(r"(.+)-\d+-of-\d+(\.safetensors|\.bin)")
+_BELOW = ("*", "*/*", "*/*/*")
 _HEAD = 64
 
 
@@ -45,14 +51,14 @@ def read_weights(path: str | Path) -> Weights:
     notes: tuple[str, ...] = ()
     if place.is_dir():
         if is_orbax(place):
-            return _with_neighbours(place, place, *arrays.read_orbax(place), [place])
+            return _with_neighbours(place, place, (*arrays.read_orbax(place), {}), [place])
         place, notes = _inside(place)
     index = _index_of(place)
     if index is not None and index != place:
         notes = (*notes, f"{place.name} is one part of several; all of them were read by {index.name}.")
     file = index or place
-    tensors, more, parts = _read_index(file) if index is not None else (*_read_file(file), [file])
-    return _with_neighbours(file, file.parent, tensors, (*notes, *more), parts)
+    (tensors, more, said), parts = _read_index(file) if index is not None else (_read_file(file), [file])
+    return _with_neighbours(file, file.parent, (tensors, (*notes, *more), said), parts)
 
 
 def is_orbax(folder: Path) -> bool:
@@ -62,19 +68,43 @@ def is_orbax(folder: Path) -> bool:
 
 def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """Returns the weights file of a folder, and a note on what was left aside."""
-    for pattern in PATTERNS:
-        found = sorted(f for f in folder.glob(pattern) if f.is_file() and not _SHARD.fullmatch(f.name))
-        if len(found) > 1:
-            raise CheckpointError(
-                f"{folder} holds several files of weights, {listed(f.name for f in found)}. Give the one that is meant."
-            )
-        if found:
-            return found[0], (f"Of {folder.name} the file {found[0].name} was read.",)
-    there = listed(sorted(f.name for f in folder.iterdir()))
+    found = candidates(f.name for f in folder.iterdir() if f.is_file())
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{folder} holds several files of weights, {listed(found, len(found))}. Give the one that is meant: "
+            f"{folder / found[0]}."
+        )
+    if found:
+        return folder / found[0], (f"Of {folder.name} the file {found[0]} was read.",)
+    there = sorted(f.name for f in folder.iterdir())
+    below = sorted(f for pattern in _BELOW for d in folder.glob(pattern) if d.is_dir() for f in _weights_in(d))
+    advice = f"Expected a file such as {listed((p for group in PATTERNS for p in group), 20)}."
+    if below:
+        names = listed((f.relative_to(folder) for f in below), 20)
+        advice = f"Below it lie {names}: give the one that is meant, such as {below[0]}."
     raise CheckpointError(
-        f"{folder} holds no weights that flaxtl reads, but {there or 'nothing at all'}. "
-        f"Expected a file such as {listed(PATTERNS, 4)}."
+        f"{folder} holds no card.json, as a model of flaxtl's has, and no weights that flaxtl reads, but "
+        f"{listed(there, 20) or 'nothing at all'}. {advice}"
     )
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    return [folder / name for name in candidates(f.name for f in folder.iterdir() if f.is_file())]
+
+
+def candidates(names: Iterable[str]) -> list[str]:
+    """Returns the files of weights among a folder's; more than one where none is the published one.
+
+    Example:
+        >>> candidates(['model.safetensors', 'flax_model.msgpack', 'README.md']), candidates(['b.ckpt', 'a.pth.tar'])
+        (['model.safetensors'], ['a.pth.tar', 'b.ckpt'])
+    """
+    whole = [n for n in names if not _SHARD.fullmatch(n) and not _OTHERS.fullmatch(n)]
+    for patterns in PATTERNS:
+        found = sorted(n for n in whole if any(fnmatch.fnmatchcase(n.lower(), p) for p in patterns))
+        if found:
+            return found
+    return []
 
 
 def _index_of(file: Path) -> Path | None:
@@ -86,7 +116,7 @@ def _index_of(file: Path) -> Path | None:
     return beside if beside is not None and beside.is_file() else None
 
 
-def _read_index(index: Path) -> tuple[dict[str, Tensor], tuple[str, ...], list[Path]]:
+def _read_index(index: Path) -> tuple[Found, list[Path]]:
     table = _json(index).get("weight_map")
     if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
         raise cut_off(index, "it has no weight_map that says which tensor is in which file")
@@ -101,8 +131,8 @@ def _read_index(index: Path) -> tuple[dict[str, Tensor], tuple[str, ...], list[P
     missing = [n for n, p in table.items() if n not in opened[p][0]]
     if missing:
         raise CheckpointError(f"{index} says that {listed(missing)} would be in the files beside it, which is not so.")
-    notes = tuple(note for _, some in opened.values() for note in some)
-    return {n: opened[p][0][n] for n, p in table.items()}, notes, [index.parent / p for p in parts]
+    notes = tuple(note for _, some, _ in opened.values() for note in some)
+    return ({n: opened[p][0][n] for n, p in table.items()}, notes, {}), [index.parent / p for p in parts]
 
 
 def _read_file(file: Path) -> Found:
@@ -122,18 +152,18 @@ def _read_file(file: Path) -> Found:
 def _reader(file: Path, head: bytes) -> Callable[[Path], Found]:
     # A safetensors file begins with a length, which may look like anything, so its other signs come first.
     if file.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith(b"PK") and _fits(file, head)):
-        return lambda f: (safetensors_file.read(f), ())
+        return lambda f: (safetensors_file.read(f), (), {})
     if head.startswith(b"\x89HDF\r\n"):
-        return arrays.read_h5
+        return lambda f: (*arrays.read_h5(f), {})
     if file.suffix == ".npz" or (head.startswith(b"PK") and _holds_npy(file)):
-        return arrays.read_npz
+        return lambda f: (*arrays.read_npz(f), {})
     if file.suffix == ".msgpack":
-        return arrays.read_msgpack
-    if head.startswith((b"PK", b"\x80")) or file.suffix in (".pth", ".pt", ".th", ".bin", ".pkl"):
+        return lambda f: (*arrays.read_msgpack(f), {})
+    if head.startswith((b"PK", b"\x80")) or file.suffix in (".pth", ".pt", ".th", ".bin", ".pkl", ".ckpt"):
         return torch_file.read
     raise CheckpointError(
-        f"{file} is no kind of file that flaxtl reads weights from: safetensors, PyTorch's .pth, .pt, .bin and .th, "
-        ".npz, Keras's .h5, Flax's .msgpack, or the folder of an Orbax checkpoint."
+        f"{file} is no kind of file that flaxtl reads weights from: safetensors, PyTorch's .pth, .pt, .bin, "
+        ".th, .ckpt and .pth.tar, .npz, Keras's .h5, Flax's .msgpack, or the folder of an Orbax checkpoint."
     )
 
 
@@ -161,16 +191,20 @@ _FOREIGN = {
 }
 
 
-def _with_neighbours(
-    file: Path, folder: Path, tensors: dict[str, Tensor], notes: tuple[str, ...], parts: list[Path]
-) -> Weights:
+def _with_neighbours(file: Path, folder: Path, found: Found, parts: list[Path]) -> Weights:
+    tensors, notes, said = found
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors.")
     files = _neighbours(folder, {p.name for p in parts})
     origin: dict[str, Any] = {"source": file.name, "sha256": {p.name: _checksum(p.resolve()) for p in parts}}
-    return Weights(
-        tensors, _settings(files, "config.json"), _settings(files, "preprocessor_config.json"), files, origin, notes
-    )
+    config = _settings(files, "config.json")
+    names = [str(c["architecture"]) for c in (config, said) if c.get("architecture")]
+    if len({current_name(name) for name in names}) > 1:
+        raise CheckpointError(
+            f"{file.name} was saved as {names[1]!r}, but config.json beside it says {names[0]!r}. Correct config.json, "
+            "or move the file to a folder of its own."
+        )
+    return Weights(tensors, config or said, _settings(files, "preprocessor_config.json"), files, origin, notes)
 
 
 def _checksum(place: Path) -> str:

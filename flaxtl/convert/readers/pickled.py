@@ -48,6 +48,20 @@ class Ordered(dict):
     __slots__ = ()
 
 
+class Attributes(dict):
+    """What an object that only holds settings becomes: its attributes by name."""
+
+    __slots__ = ()
+
+
+def _attributes(*_: Any) -> Attributes:
+    return Attributes()
+
+
+def _path(*parts: Any) -> str:
+    return "/".join(str(part) for part in parts)
+
+
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StridedTensor:
     return StridedTensor(storage, storage.dtype, offset, shape, strides)
 
@@ -87,6 +101,14 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch", "Size"): _size,
     ("collections", "OrderedDict"): _ordered,
+    # Arguments of a training program, which lie beside the tensors in its checkpoints.
+    ("argparse", "Namespace"): _attributes,
+    ("types", "SimpleNamespace"): _attributes,
+    ("lightning_fabric.utilities.data", "AttributeDict"): _attributes,
+    ("lightning.fabric.utilities.data", "AttributeDict"): _attributes,
+    ("pytorch_lightning.utilities.parsing", "AttributeDict"): _attributes,
+    **{("pathlib", f"{kind}Path"): _path for kind in ("Posix", "Windows", "PurePosix", "PureWindows")},
+    ("torch", "device"): _path,
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
     ("builtins", "frozenset"): _set,
@@ -250,7 +272,10 @@ class _Machine:
     do_newobj = do_reduce
 
     def do_build(self, _: Any) -> None:
-        self.stack.pop()  # attributes of what is on the stack
+        attributes = self.stack.pop()  # of what is on the stack
+        if isinstance(self.stack[-1], Attributes) and isinstance(attributes, dict):
+            self.stack[-1].update((k, v) for k, v in attributes.items() if isinstance(k, str))
+            return
         if not isinstance(self.stack[-1], (Ordered, StridedTensor)):
             raise ValueError("attributes are given to what has none")
 

@@ -16,6 +16,7 @@ import numpy as np
 from flaxtl.convert.readers import pickled
 from flaxtl.convert.readers.slices import cut_off, read_slice
 from flaxtl.convert.readers.torch_tensors import BYTES, StridedTensor
+from flaxtl.convert.readers.training import settings_of
 from flaxtl.convert.weights import Tensor
 from flaxtl.errors import CheckpointError, listed
 
@@ -30,8 +31,11 @@ WRAPPERS = (
 )
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Returns (tensors, notes) of a file; only its pickle is read.
+Found = tuple[dict[str, Tensor], tuple[str, ...], dict[str, Any]]
+
+
+def read(path: Path) -> Found:
+    """Returns (tensors, notes, what the checkpoint says of its network) of a file; only its pickle is read.
 
     Raises:
         CheckpointError: it is damaged, holds something else than tensors, or is refused.
@@ -41,7 +45,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     return _read_legacy(path)
 
 
-def _read_zip(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _read_zip(path: Path) -> Found:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {info.filename: info for info in archive.infolist()}
@@ -60,8 +64,8 @@ def _read_zip(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             order = content(f"{root}byteorder").decode() if f"{root}byteorder" in entries else sys.byteorder
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
         raise cut_off(path, error) from error
-    found, notes = unwrapped(value, path)
-    return {n: _zip_tensor(path, t, root, entries, offsets, order) for n, t in found.items()}, notes
+    found, notes, said = unwrapped(value, path)
+    return {n: _zip_tensor(path, t, root, entries, offsets, order) for n, t in found.items()}, notes, said
 
 
 def _root(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> str:
@@ -159,7 +163,7 @@ def as_tensor(tensor: StridedTensor, read_span: Any, order: str) -> Tensor:
     return Tensor(tensor.shape, tensor.dtype, read_tensor)
 
 
-def _read_legacy(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _read_legacy(path: Path) -> Found:
     with open(path, "rb") as file:
         if pickled.load(file, path) != MAGIC:
             raise CheckpointError(
@@ -171,10 +175,10 @@ def _read_legacy(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         value = pickled.load(file, path)
         keys = pickled.load(file, path)
         order = "big" if isinstance(machine, dict) and machine.get("little_endian") is False else "little"
-        found, notes = unwrapped(value, path)
+        found, notes, said = unwrapped(value, path)
         sizes = {t.storage.key: t.storage.dtype.itemsize for t in _tensors_below(value)}
         places = _legacy_places(path, file, keys, sizes, order)
-    return {n: _legacy_tensor(path, t, places, order) for n, t in found.items()}, notes
+    return {n: _legacy_tensor(path, t, places, order) for n, t in found.items()}, notes, said
 
 
 def _legacy_places(
@@ -218,13 +222,16 @@ def _tensors_below(value: Any) -> list[StridedTensor]:
     return found
 
 
-def unwrapped(value: Any, path: Path, depth: int = 4) -> tuple[dict[str, StridedTensor], tuple[str, ...]]:
-    """Returns the network's tensors by name out of what was pickled, and what was taken off to get there.
+def unwrapped(
+    value: Any, path: Path, depth: int = 4
+) -> tuple[dict[str, StridedTensor], tuple[str, ...], dict[str, Any]]:
+    """Returns the network's tensors by name out of what was pickled, what was taken off, and what that says of it.
 
     Raises:
         CheckpointError: there are none, or several networks' and no telling which is meant.
     """
     notes: list[str] = []
+    said: dict[str, Any] = {}
     for _ in range(depth):
         if isinstance(value, StridedTensor):
             raise CheckpointError(f"{path} holds one tensor without a name; expected a network's state dict.")
@@ -238,7 +245,7 @@ def unwrapped(value: Any, path: Path, depth: int = 4) -> tuple[dict[str, Strided
         ]
         named = next((w for w in WRAPPERS if w in inside), None)
         if own and (named is None or len(own) > 3):
-            return own, tuple(notes)
+            return own, tuple(notes), said
         chosen = named if named is not None else inside[0] if len(inside) == 1 else None
         if chosen is None and inside:
             raise CheckpointError(
@@ -248,6 +255,8 @@ def unwrapped(value: Any, path: Path, depth: int = 4) -> tuple[dict[str, Strided
         if chosen is None:
             break
         beside = [str(k) for k in value if k != chosen]
+        settings, read = settings_of({str(k): v for k, v in value.items() if k != chosen})
+        said, notes = {**settings, **said}, [*notes, *read]
         notes.append(
             f"The tensors lie under {chosen!r}" + (f"; beside it there are {listed(beside)}." if beside else ".")
         )
