@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import parity
 import pytest
-from parity import ours, page, preprocessing_audio, preprocessing_image, preprocessing_text
+from parity import ours, page, preprocessing_audio, preprocessing_image, preprocessing_text, preprocessing_timm
 
 from flaxtl import paths
 from flaxtl.convert import mapping
@@ -23,10 +23,11 @@ DOCS = Path(__file__).parent.parent / "docs" / "parity.md"
 
 
 INPUTS = {
-    "pixels": {case.name: case for case in preprocessing_image.CASES},
+    "pixels": {case.name: case for case in (*preprocessing_image.CASES, *preprocessing_timm.CASES)},
     "tokens": {case.name: case for case in preprocessing_text.cases()},
     "waveforms": {case.name: case for case in preprocessing_audio.CASES},
 }
+TIMM = {case.name for case in preprocessing_timm.CASES}
 EACH = [(kind, name) for kind, cases in INPUTS.items() for name in cases]
 SMALL = [(kind, name) for kind, name in EACH if not getattr(INPUTS[kind][name], "full", False)]
 ALLOWED = {"pixels": 1e-5, "tokens": 0, "waveforms": 3e-4}
@@ -35,12 +36,14 @@ ALLOWED = {"pixels": 1e-5, "tokens": 0, "waveforms": 3e-4}
 @pytest.fixture(scope="module")
 def tables():
     """What the tests of this module find: of networks by case, of preprocessing by kind and case."""
-    networks = {name: {} for name in CASES}
+    networks = {name: about(name) for name in CASES}
     inputs = {(kind, name): {"type": type_of(kind, name)} for kind, name in EACH}
     yield networks, inputs
     if place := os.environ.get("FLAXTL_PARITY_TABLE"):
-        text = page.as_page(networks, inputs, lambda name: source_of(CASES[name]))
-        Path(place).write_text(text, encoding="utf-8")
+        file = Path(place)
+        before = file.read_text(encoding="utf-8") if file.is_file() else ""
+        text = page.as_page(networks, inputs, lambda name: source_of(CASES[name]), before)
+        file.write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -55,11 +58,23 @@ def prepared(tables):
 
 def type_of(kind, name):
     case = INPUTS[kind][name]
+    if name in TIMM:
+        return "timm"
     return fixture(case.network)[1]["model_type"] if kind == "waveforms" else case.type
 
 
-def module_of(kind):
-    return {"pixels": preprocessing_image, "tokens": preprocessing_text, "waveforms": preprocessing_audio}[kind]
+def module_of(kind, name=""):
+    modules = {"pixels": preprocessing_image, "tokens": preprocessing_text, "waveforms": preprocessing_audio}
+    return preprocessing_timm if name in TIMM else modules[kind]
+
+
+def about(name):
+    """What is known of a network's row before anything is run: of a tiny one what its fixture says."""
+    if CASES[name].full:
+        return {}
+    tensors, config, _ = fixture(name)
+    family = ours.planned(tensors, config, CASES[name].preprocessor).family.name
+    return {"family": family, "type": named(name, config)}
 
 
 def named(name, config):
@@ -120,19 +135,27 @@ def off(kind, got, wanted):
 
 def recorded(kind, name):
     """Returns what a fixture holds of a preprocessing case, by picture, clip or text."""
-    module, case = module_of(kind), INPUTS[kind][name]
+    case = INPUTS[kind][name]
     if kind == "tokens":
-        return dict(enumerate(module.fixture("tokens.json")[name]))
-    with np.load(module_of("tokens").FIXTURES / f"{kind}.npz") as file:
-        return {k: file[module.key(case, k)] for k in (case.pictures if kind == "pixels" else case.lengths)}
+        return dict(enumerate(preprocessing_text.fixture("tokens.json")[name]))
+    fixtures = {**dict.fromkeys(TIMM, "timm.npz")}.get(name, f"{kind}.npz")
+    key = preprocessing_audio.key if kind == "waveforms" else preprocessing_image.key
+    with np.load(preprocessing_text.FIXTURES / fixtures) as file:
+        return {k: file[key(case, k)] for k in (case.pictures if kind == "pixels" else case.lengths)}
+
+
+def made_of(kind, name, folder):
+    """Returns ours of a preprocessing case, by picture, clip or text."""
+    case, module = INPUTS[kind][name], module_of(kind, name)
+    made = module.ours(case) if name in TIMM else module.ours(case, folder)
+    return dict(enumerate(made)) if kind == "tokens" else made
 
 
 @pytest.mark.parametrize(("kind", "name"), SMALL)
 def test_inputs_are_prepared_as_the_reference_recorded_them(kind, name, tmp_path, prepared):
-    module = module_of(kind)
-    made = module.ours(INPUTS[kind][name], tmp_path)
-    made = dict(enumerate(made)) if kind == "tokens" else {k: module.thinned(v) for k, v in made.items()}
-    wanted = recorded(kind, name)
+    made, wanted = made_of(kind, name, tmp_path), recorded(kind, name)
+    if kind != "tokens":
+        made = {k: (preprocessing_image if name in TIMM else module_of(kind)).thinned(v) for k, v in made.items()}
     errors = {k: off(kind, made[k], w) for k, w in wanted.items()}
     total = sum(errors.values()) if kind == "tokens" else max(errors.values())
     prepared[kind, name]["recorded"] = total
@@ -142,10 +165,9 @@ def test_inputs_are_prepared_as_the_reference_recorded_them(kind, name, tmp_path
 @pytest.mark.parity
 @pytest.mark.parametrize(("kind", "name"), EACH)
 def test_inputs_are_prepared_as_the_reference_prepares_them(kind, name, tmp_path, prepared):
-    module, case = module_of(kind), INPUTS[kind][name]
-    made, wanted = module.ours(case, tmp_path), module.theirs(case, tmp_path)
-    if kind == "tokens":
-        made, wanted = dict(enumerate(made)), dict(enumerate(wanted))
+    module, case, made = module_of(kind, name), INPUTS[kind][name], made_of(kind, name, tmp_path)
+    wanted = module.theirs(case) if name in TIMM else module.theirs(case, tmp_path)
+    wanted = dict(enumerate(wanted)) if kind == "tokens" else wanted
     errors = {k: off(kind, made[k], w) for k, w in wanted.items()}
     total = sum(errors.values()) if kind == "tokens" else max(errors.values())
     prepared[kind, name]["live"] = total
@@ -153,7 +175,7 @@ def test_inputs_are_prepared_as_the_reference_prepares_them(kind, name, tmp_path
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", [n for n in INPUTS["pixels"] if not n.endswith(("larger", "alone"))])
+@pytest.mark.parametrize("name", [n for n in INPUTS["pixels"] if n not in TIMM and not n.endswith(("larger", "alone"))])
 def test_processors_that_compute_with_torchvision_are_near(name, tmp_path, prepared):
     pytest.importorskip("torchvision")
     case = INPUTS["pixels"][name]

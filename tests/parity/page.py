@@ -19,8 +19,8 @@ without torch; *live* ones run beside timm or transformers, full-size networks a
 reference's own processor against what flaxtl makes of the same file, picture, text or clip. Tokens are equal or not:
 the number is that of texts whose ids, mask or types differ.
 
-| family | source | case | recorded | live | pixels | tokens | waveforms |
-|---|---|---|---|---|---|---|---|
+| family | source | type | case | recorded | live | pixels | tokens | waveforms |
+|---|---|---|---|---|---|---|---|---|
 """
 _PREPROCESSING = """
 ## Preprocessing
@@ -42,14 +42,37 @@ def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.1e}" if value else "0"
 
 
-def as_page(networks: Mapping[str, Any], inputs: Mapping[tuple[str, str], Any], source: Any) -> str:
-    """Returns the page.
+_NETWORK = ("family", "source", "type", "name", "recorded", "live")
+_INPUT = ("kind", "type", "name", "recorded", "live", "torchvision")
+_FIGURES = ("recorded", "live", "torchvision")
+
+
+def _said(text: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Returns what a page says by (name,) of a network or (kind, name) of preprocessing."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        names = _INPUT if cells[0] in KINDS else _NETWORK
+        if not line.startswith("|") or len(cells) < len(names) or cells[2] in ("case", "type", "---"):
+            continue
+        row = {k: float(v) if k in _FIGURES else v for k, v in zip(names, cells) if v}
+        place = (row.pop("kind"), row.pop("name")) if names is _INPUT else (row.pop("name"),)
+        found.setdefault(place, {}).update(row)
+    return found
+
+
+def as_page(networks: Mapping[str, Any], inputs: Mapping[tuple[str, str], Any], source: Any, before: str = "") -> str:
+    """Returns the page; figures that were not measured this time are those of the page before.
 
     Args:
         networks: by case: {"family", "type", "recorded", "live"}.
         inputs: by kind and case of preprocessing: {"type", "recorded", "live", "torchvision"}.
         source: case name → the reference's name.
+        before: the page before.
     """
+    said = _said(before)
+    networks = {name: {**said.get((name,), {}), **row} for name, row in networks.items()}
+    inputs = {place: {**said.get(place, {}), **row} for place, row in inputs.items()}
     worst: dict[tuple[str, str], float] = {}
     for (kind, _), row in inputs.items():
         found = [row[k] for k in ("recorded", "live") if row.get(k) is not None]
@@ -60,7 +83,8 @@ def as_page(networks: Mapping[str, Any], inputs: Mapping[tuple[str, str], Any], 
         row = networks[name]
         cells = [_shown(row.get(k)) for k in ("recorded", "live")]
         cells += [_shown(worst.get((kind, row.get("type", "")))) for kind in KINDS]
-        lines.append(f"| {row.get('family', '')} | {source(name)} | {name} | {' | '.join(cells)} |")
+        about = [row.get("family", ""), source(name), row.get("type", ""), name]
+        lines.append(f"| {' | '.join([*about, *cells])} |")
     told = [
         f"| {kind} | {row['type']} | {name} | "
         + " | ".join(_shown(row.get(k)) for k in ("recorded", "live", "torchvision"))
