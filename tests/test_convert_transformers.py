@@ -96,6 +96,15 @@ def test_the_newer_file_goes_before_the_older_one(tmp_path):
     assert transformers_image(weights, "vit", (32, 48), Image())[0].size == (32, 48)
 
 
+@pytest.mark.parametrize("other", [{"video_processor": {"size": SQUARE}}, {"num_image_tokens": 4}, {"patch_size": 8}])
+def test_a_processor_of_more_than_pictures_is_refused_by_name(tmp_path, other):
+    held = {"image_processor": VIT, "processor_class": "CLIPProcessor", "tokenizer": {}, **other}
+    file = write_json(tmp_path / "processor_config.json", held)
+    weights = Weights({}, {"model_type": "vit"}, {}, {"processor_config.json": file})
+    with pytest.raises(CheckpointError, match=f"processor_config.json says {next(iter(other))}="):
+        transformers_image(weights, "vit", (32, 48), Image())
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "size", "resized"),
     [

@@ -36,7 +36,7 @@ ALLOWED = {"pixels": 1e-5, "tokens": 0, "waveforms": 3e-4}
 @pytest.fixture(scope="module")
 def tables():
     """What the tests of this module find: of networks by case, of preprocessing by kind and case."""
-    networks = {name: about(name) for name in CASES}
+    networks = {name: {} for name in CASES}
     inputs = {(kind, name): {"type": type_of(kind, name)} for kind, name in EACH}
     yield networks, inputs
     if place := os.environ.get("FLAXTL_PARITY_TABLE"):
@@ -68,15 +68,6 @@ def module_of(kind, name=""):
     return preprocessing_timm if name in TIMM else modules[kind]
 
 
-def about(name):
-    """What is known of a network's row before anything is run: of a tiny one what its fixture says."""
-    if CASES[name].full:
-        return {}
-    tensors, config, _ = fixture(name)
-    family = ours.planned(tensors, config, CASES[name].preprocessor).family.name
-    return {"family": family, "type": named(name, config)}
-
-
 def named(name, config):
     """Returns what a network of a case is called on the page: transformers' type, or whose it is."""
     kind = str(config.get("model_type", "")).removesuffix("_vision_model")
@@ -100,8 +91,8 @@ def test_a_converted_network_says_what_the_reference_says_and_goes_back_to_the_b
     conversion = ours.planned(tensors, config, CASES[name].preprocessor)
     model = conversion.read()
     errors = ours.compare(CASES[name], model, wanted)
-    about = {"family": conversion.family.name, "type": named(name, config)}
-    found[name] |= {**about, "recorded": max(errors.values())}
+    row = {"family": conversion.family.name, "type": named(name, config)}
+    found[name] |= {**row, "recorded": max(errors.values())}
     assert max(errors.values()) <= CASES[name].tolerance, errors
     back = mapping.invert(conversion.steps, model.variables)
     mapped = [s for s in conversion.steps if s.target is not None]
@@ -195,6 +186,6 @@ def test_live_against_the_reference(name, found):
     theirs = reference.run(CASES[name])
     conversion = ours.planned(theirs["tensors"], theirs["config"], CASES[name].preprocessor)
     errors = ours.compare(CASES[name], conversion.read(), theirs["outputs"])
-    about = {"family": conversion.family.name, "type": named(name, theirs["config"])}
-    found[name] |= {**about, "live": max(errors.values())}
+    row = {"family": conversion.family.name, "type": named(name, theirs["config"])}
+    found[name] |= {**row, "live": max(errors.values())}
     assert max(errors.values()) <= CASES[name].tolerance, errors
