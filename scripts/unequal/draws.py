@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from small_data.manifests import Manifest
+from small_data.sets import SETS
 
 import flaxtl
 from flaxtl.data import Source
-from small_data.manifests import Manifest
-from small_data.sets import SETS
 
 POOL, TESTED, SEED = 3000, 1000, 7
 # Nine classes of one to twenty-seven of banking77's intents each, as unequal as topics of letters are.

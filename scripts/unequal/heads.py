@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from small_data.peers_sklearn import fitted
 
 from flaxtl.probe import solve_head
-from small_data.peers_sklearn import fitted
 from unequal.draws import Draw
 
 OURS, BALANCED = "flaxtl", 'flaxtl, class_weight="auto"'
@@ -44,7 +44,7 @@ def default(draw: Draw, class_weight: str | None = None) -> np.ndarray:
 
 
 def figures(probabilities: np.ndarray, draw: Draw) -> dict[str, float]:
-    """Returns accuracy and log-loss where classes have the training shares, balanced accuracy, and classes predicted."""
+    """Returns accuracy and log-loss with the training shares of classes, both with equal shares, and classes predicted."""
     p = np.asarray(probabilities, np.float64)
     losses = -np.log(np.maximum(p[np.arange(len(p)), draw.tested], 1e-15))
     right = p.argmax(1) == draw.tested

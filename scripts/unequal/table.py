@@ -54,11 +54,11 @@ of C, five stratified folds (fewer where a class is smaller), chosen by log-loss
 than its standard error; under equality one of six figures would be.
 
 The rules were chosen while draws of these sets were looked at (about 200, by other seeds)."""
-_BEFORE = """The one-standard-error rule, and no weights of classes; `{searched}` as above.
+_BEFORE = f"""The one-standard-error rule, and no weights of classes; `{SEARCHED}` as above.
 
-""".format(searched=SEARCHED)
-_EQUAL = """`{balanced}` minus `{weighted}` (defaults else), where classes are unequal: balanced accuracy, and log-loss with
-equal shares.
+"""
+_EQUAL = """`{balanced}` minus `{weighted}` (defaults else), where classes are unequal: balanced accuracy, and log-loss
+with equal shares.
 
 """
 
