@@ -10,12 +10,12 @@ held-out examples say.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from flaxtl.errors import ConfigError
+from flaxtl.errors import ConfigError, did_you_mean
 
 ClassWeight = Literal["auto"] | Mapping[int, float] | None
 
@@ -136,6 +136,36 @@ def class_weights(
         [0.667, 0.667, 0.667, 2.0]
     """
     return judged_factors(class_mass(targets, classes, sample_weight), class_weight)[np.asarray(targets)]
+
+
+def numbered(class_weight: Literal["none", "auto"] | Mapping[str, float], labels: Sequence[str]) -> ClassWeight:
+    """Returns class weights by class number, of a setting that has them by class name.
+
+    Args:
+        class_weight: "none", "auto", or factors by class name.
+        labels: the class names in order.
+
+    Raises:
+        ConfigError: a name that is no class.
+
+    Example:
+        >>> numbered({'rose': 2.0}, ['daisy', 'rose']), numbered('none', ['a']), numbered('auto', ['a'])
+        ({1: 2.0}, None, 'auto')
+    """
+    if not isinstance(class_weight, Mapping):
+        return None if class_weight == "none" else "auto"
+    return {place_of(name, labels, "class_weight"): float(weight) for name, weight in class_weight.items()}
+
+
+def place_of(name: str, labels: Sequence[str], setting: str) -> int:
+    """Returns a class's number.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    if name not in labels:
+        raise ConfigError(f"The setting {setting!r} names the class {name!r}.{did_you_mean(name, labels)}")
+    return list(labels).index(name)
 
 
 def _normalised(values: np.ndarray) -> np.ndarray:

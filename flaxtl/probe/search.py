@@ -134,7 +134,9 @@ def solve_head(
     winner, place = places[chosen]
     outputs = winner.outputs(place)
     temperature, shift = _calibration(outputs, problem)
-    cv = CvResult(True, "", tuple(rows), chosen, _over_folds(outputs) + shift.astype(np.float32), len(parts))
+    held_out = _over_folds(outputs) + shift.astype(np.float32)
+    groups = 0 if problem.groups is None else len(np.unique(problem.groups))
+    cv = CvResult(True, "", tuple(rows), chosen, held_out, len(parts), groups)
     return _head(problem, winner, place, temperature, shift, cv)
 
 

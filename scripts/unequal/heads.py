@@ -44,7 +44,7 @@ def default(draw: Draw, class_weight: str | None = None) -> np.ndarray:
 
 
 def figures(probabilities: np.ndarray, draw: Draw) -> dict[str, float]:
-    """Returns accuracy and log-loss with the training shares of classes, both with equal shares, and classes predicted."""
+    """Returns accuracy and log-loss with the training class shares and with equal ones, and the classes predicted."""
     p = np.asarray(probabilities, np.float64)
     losses = -np.log(np.maximum(p[np.arange(len(p)), draw.tested], 1e-15))
     right = p.argmax(1) == draw.tested
