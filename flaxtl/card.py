@@ -135,8 +135,7 @@ class Head:
         normalise: what is done to features before the head: "rms" divides each example's by their root mean square,
             "root" takes their square roots first, with their signs.
         conformal: how prediction sets are made, or None.
-        class_shares: for which shares of the classes probabilities hold, in the order of the labels; empty where nothing
-            is known of it.
+        class_shares: for which shares of the classes probabilities hold, in the order of the labels; empty if unknown.
         rows: what is averaged where an example has several rows, as a long clip has windows: the "probabilities" that a
             head says of each, or the "features", on whose average a solved head was solved.
     """

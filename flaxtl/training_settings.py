@@ -125,7 +125,7 @@ class Training:
     """Evaluate and save each so many steps; by default ten times a phase."""
     class_weight: Literal["none", "auto"] | dict[str, float] = "none"
     """What classes count: none is each example the same, auto is each class the same where their sizes differ by more
-    than a factor of 1.5, or a factor for single classes by name. Probabilities hold for the class shares that result."""
+    than a factor of 1.5, or a factor for single classes by name. Probabilities hold for the shares that result."""
     prior: Literal["training", "equal"] | dict[str, float] | None = None
     """The class shares to expect in use, for which probabilities are to hold: those of the training data, equal ones,
     or a share for each class by name; by default those that the class weights imply."""

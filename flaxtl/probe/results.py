@@ -63,7 +63,8 @@ class CvResult:
         folds = f"{self.parts} folds" + (f" that keep each of {self.groups} groups together" if self.groups else "")
         return (
             f"cross-validated loss {row.loss:.3f} ± {row.loss_se:.3f}, accuracy {row.accuracy:.1%} ± "
-            f"{row.accuracy_se:.1%} (mean ± standard error, {folds}; {row.scaling} scaling, strength {row.strength:.2g})"
+            f"{row.accuracy_se:.1%} (mean ± standard error, {folds}; {row.scaling} scaling, "
+            f"strength {row.strength:.2g})"
         )
 
     def to_dict(self) -> dict[str, Any]:
