@@ -19,7 +19,8 @@ from flax import linen as nn
 from flaxtl import paths
 from flaxtl.nets import running
 from flaxtl.nets.initialise import initialise
-from flaxtl.nets.mode import EVAL, Mode, Variables, apply_linen
+from flaxtl.nets.mode import EVAL, Mode, Variables
+from flaxtl.nets.mode_linen import apply_linen
 from flaxtl.nets.running import Execution
 
 
