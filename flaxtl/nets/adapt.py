@@ -246,10 +246,14 @@ class NnxModule:
 
     def _head(self, module: nnx.Module) -> nnx.Module:
         found: Any = module
-        for key in paths.split(self.head):
-            found = found[int(key)] if key.isdigit() else getattr(found, key, None)
-            if found is None:
-                raise ConfigError(f"{type(self.module).__name__} has no attribute {self.head!r} to be its head.")
+        try:
+            for key in paths.split(self.head):
+                found = found[int(key)] if key.isdigit() else getattr(found, key)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ConfigError(
+                f"{type(self.module).__name__} has no attribute {self.head!r} to be its head. Give `head` the path of "
+                "the output layer, such as 'head' or 'layers/2'."
+            ) from error
         return found
 
     def abstract(self, x: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How a Linen module is applied under a `Mode`.
 
 An interceptor decides for every `nn.BatchNorm` and `nn.Dropout`, so that a module's own switches do not matter. It acts
-where the layer itself runs, inside whatever lifted transforms (`nn.scan`, `nn.vmap`, `nn.remat`, `nn.jit`, …) the module
-is made of, and takes the layer's key from Flax, so that `split_rngs` means what it means there.
+where the layer itself runs, inside whatever lifted transforms (`nn.scan`, `nn.vmap`, `nn.remat`, `nn.jit`, …) there
+are, and takes the layer's key from Flax, so that `split_rngs` means what it means there.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _interceptor(mode: Mode, watch: tuple[str, ...] | None, seen: list[tuple[Any
 
 
 def _is_own_call(kind: type[nn.Module], context: Any) -> bool:
-    """Says whether what is called is the layer itself, and not a transform (`nn.vmap(nn.Dropout)`) or a user's override.
+    """Says whether the layer itself is called, and not a transform (`nn.vmap(nn.Dropout)`) or a user's override of it.
 
     These come to the layer's own call, which is then intercepted.
     """

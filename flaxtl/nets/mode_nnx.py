@@ -57,7 +57,7 @@ def governed(module: M, mode: Mode) -> M:
 
 
 def _reseed(module: nnx.Module, mode: Mode) -> None:
-    """Gives each random stream a key of the step and of its place; stacked streams (of `nnx.vmap`) one for each layer."""
+    """Gives each random stream a key of the step and its place; streams stacked by `nnx.vmap` one for each layer."""
     nodes = {tuple(path): node for path, node in nnx.iter_graph(module)}
     for path, node in nodes.items():
         if not isinstance(node, nnx.RngStream):
