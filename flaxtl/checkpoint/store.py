@@ -17,7 +17,7 @@ from flaxtl.checkpoint import orbax_io
 from flaxtl.checkpoint.digest import Keys, Record, digest, nbytes, pack
 from flaxtl.checkpoint.files import new_directory
 from flaxtl.checkpoint.layout import Layout, as_saved, understand
-from flaxtl.errors import CheckpointError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, listed
 from flaxtl.paths import Leaf
 
 
@@ -225,7 +225,7 @@ def require_matches(patterns: Iterable[str], leaves: Iterable[Leaf], what: str) 
     places = list(leaves)
     for pattern in patterns:
         if not any(paths.matches(pattern, leaf) for leaf in places):
-            near = did_you_mean(pattern.removesuffix("/**"), nodes(places))
+            near = paths.suggestion(pattern, places)
             raise CheckpointError(f"The pattern {pattern!r} matches none of the {len(places)} leaves {what}.{near}")
 
 

@@ -211,17 +211,18 @@ class NnxModule:
         return self._values(self.module, collection_filters(self.module))
 
     def _values(self, module: nnx.Module, filters: Mapping[str, Any]) -> dict[str, Any]:
-        _, *states, _ = nnx.split(module, *filters.values(), ...)
+        parts: Any = nnx.split(module, *filters.values(), ...)
+        states = parts[1:-1]
         found = {name: with_string_keys(nnx.to_pure_dict(state)) for name, state in zip(filters, states, strict=True)}
         return {name: tree for name, tree in found.items() if tree or name == paths.PARAMS}
 
     def _merged(self, variables: Variables, filters: Mapping[str, Any]) -> nnx.Module:
-        graph, *states, others = nnx.split(self.module, *filters.values(), ...)
-        own = (
+        parts: Any = nnx.split(self.module, *filters.values(), ...)
+        own = [
             filled(state, variables[name]) if name in variables else jax.tree.map(lambda a: a, state)
-            for name, state in zip(filters, states, strict=True)
-        )
-        return nnx.merge(graph, *own, jax.tree.map(lambda a: a, others))
+            for name, state in zip(filters, parts[1:-1], strict=True)
+        ]
+        return nnx.merge(parts[0], *own, jax.tree.map(lambda a: a, parts[-1]))
 
     def forward(
         self, variables: Variables, x: Any, start: int = 0, stop: int | None = None, mode: Mode = EVAL

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl import paths
-from flaxtl.errors import ConfigError
+from flaxtl.errors import ConfigError, listed
 from flaxtl.nets.mode import EVAL, Mode, Variables
 from flaxtl.nets.network import Network
 
@@ -110,6 +110,11 @@ def adapted(network: Network, params: Mapping[str, Any], patterns: Sequence[str]
         found = [leaf.path for leaf, yes in paths.leaves(chosen) if yes and leaf.path in between]
     else:
         found = _usual(network, between)
+    if not found and patterns:
+        raise ConfigError(
+            f"What lora_patterns match ({listed(map(repr, patterns))}) is no kernel of two or more axes between the "
+            f"first part that is trained and the head. Such kernels are {listed(between) or 'none'}."
+        )
     if not found:
         raise ConfigError(
             "There are no kernels for LoRA between the network's first part and its head. Name kernels of two or more "
