@@ -328,7 +328,7 @@ def test_a_suggestion_is_never_what_just_failed(ask, advice, tmp_path):
 
 
 def test_lora_patterns_that_match_no_kernel_are_told_which_there_are():
-    with pytest.raises(ConfigError, match=r"'head/kernel'\) is no kernel .* are body/kernel"):
+    with pytest.raises(ConfigError, match=r"no kernels .*match \('head/kernel'\).* are body/kernel"):
         lora.adapted(LinenModule(Linen(), "head"), shaped(SHAPES), ["head/kernel"])
 
 

@@ -112,8 +112,9 @@ def adapted(network: Network, params: Mapping[str, Any], patterns: Sequence[str]
         found = _usual(network, between)
     if not found and patterns:
         raise ConfigError(
-            f"What lora_patterns match ({listed(map(repr, patterns))}) is no kernel of two or more axes between the "
-            f"first part that is trained and the head. Such kernels are {listed(between) or 'none'}."
+            f"There are no kernels for LoRA in what lora_patterns match ({listed(map(repr, patterns))}): they have two "
+            "or more axes and lie between the first part that is trained and the head. Such kernels are "
+            f"{listed(between) or 'none'}."
         )
     if not found:
         raise ConfigError(
