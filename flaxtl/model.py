@@ -20,6 +20,7 @@ from flaxtl.data.loader import rows_of
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
 from flaxtl.modules import LinenModel, NnxModel
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
 from flaxtl.predictions import Predictions, by_example, mean_by_example
 
@@ -44,6 +45,10 @@ class Model:
     card: Card
     files: dict[str, Path] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What the network's own module computes is what the card says.
+        object.__setattr__(self, "network", in_network(self.network, self.card.head.normalise)[0])
 
     @property
     def pipeline(self) -> Pipeline:
@@ -200,8 +205,8 @@ class Model:
         """Returns the logits of examples from those of their rows, as `logits` does.
 
         The rows of a classified example, such as the windows of a long clip, count as the mean of their probabilities
-        (whose logarithm is returned), those of several labels likewise, those of a regression as their mean. A head with
-        `card.head.rows == "features"` takes the mean of the rows' features instead, before it is applied.
+        (whose logarithm is returned), those of several labels likewise, those of a regression as their mean. A head
+        with `card.head.rows == "features"` takes the mean of the rows' features instead, before it is applied.
 
         Args:
             values: logits, float [rows, outputs].
@@ -232,8 +237,8 @@ class Model:
     def preprocess(self, data: Any) -> tuple[Any, np.ndarray]:
         """Returns data as the rows that enter `as_linen` and `as_nnx`: the host's part of the preprocessing.
 
-        Pictures are decoded, resized and cropped (uint8 [rows, height, width, channels]); texts are tokenised and sounds
-        resampled and cut into windows (arrays by name); numbers are as they are.
+        Pictures are decoded, resized and cropped (uint8 [rows, height, width, channels]); texts are tokenised, and
+        sounds resampled and cut into windows (arrays by name); numbers are as they are.
 
         Args:
             data: as `predict` takes it; all of its rows are held in memory.
@@ -246,10 +251,10 @@ class Model:
     def as_linen(self, *, temperature: bool = False) -> tuple[LinenModel, dict[str, Any]]:
         """Returns the whole model as a Linen module and its variables, for use outside flaxtl.
 
-        `module.apply(variables, rows)` gives the logits of rows as `preprocess` returns them, those of `logits`: device-
-        side preprocessing, network and the head's feature normalisation are inside. An example of several rows is put
-        together from them by `by_example`. Training: see `LinenModel`; the trained variables come back by
-        `with_variables`.
+        `module.apply(variables, rows)` gives the logits of rows as `preprocess` returns them, the same as `logits`
+        gives: preprocessing on the device, network and the head's feature normalisation are inside. An example of
+        several rows is put together from them by `by_example`. Training: see `LinenModel`; the trained variables come
+        back by `with_variables`.
 
         Args:
             temperature: whether logits are divided by the card's temperature, so that their softmax is `predict`'s.

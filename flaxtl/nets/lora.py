@@ -18,6 +18,7 @@ from flaxtl import paths
 from flaxtl.errors import ConfigError, listed
 from flaxtl.nets.mode import EVAL, Mode, Variables
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import in_network
 
 LORA = "lora"
 _FEW = 0.25
@@ -78,6 +79,11 @@ class LoraNetwork:
     def with_outputs(self, outputs: int) -> LoraNetwork:
         """Returns the same network with a head of another size."""
         return dataclasses.replace(self, network=self.network.with_outputs(outputs))
+
+    def normalising(self, how: str) -> tuple[LoraNetwork, str]:
+        """Returns the same network whose head normalises features so, and what is left to do of it."""
+        network, left = in_network(self.network, how)
+        return (self if network is self.network else dataclasses.replace(self, network=network)), left
 
     def segment_of(self, path: str) -> int:
         """Returns the index of the segment that a parameter path belongs to; an adapter is where its kernel is."""
