@@ -289,7 +289,8 @@ class Model:
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the model as a directory: card.json, the Orbax checkpoint, and its files.
 
-        It is written beside its place and renamed, so that an interrupted save leaves what was there.
+        Any Orbax program reads the parameters in its folder checkpoint/state. The directory is written beside its place
+        and renamed, so that an interrupted save leaves what was there.
 
         Args:
             directory: the model's place.

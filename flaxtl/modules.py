@@ -7,14 +7,13 @@ temperature. Nothing is written twice: both modules run the `Pipeline` that `Mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
-from flax.core import unfreeze
 
 from flaxtl import paths
 from flaxtl.nets.mode import BATCH_STATS, DROPOUT, EVAL, Mode
@@ -24,8 +23,12 @@ from flaxtl.pipeline import Pipeline
 Array = jax.Array
 
 
-def _layers(stats: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(paths.join(keys[:-1]) for keys in paths.flatten(stats))
+def _layers(stats: Mapping[str, Any], live: Collection[str] | None) -> frozenset[str]:
+    return frozenset(paths.join(keys[:-1]) for keys in paths.flatten(stats)) if live is None else frozenset(live)
+
+
+def _plain(tree: Any) -> Any:
+    return {name: _plain(value) for name, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 class LinenModel(nn.Module):
@@ -44,54 +47,55 @@ class LinenModel(nn.Module):
     temperature: float = 1.0
 
     def __call__(
-        self, inputs: Any, train: bool = False, *, example_index: Array | None = None, weight: Array | None = None
+        self,
+        inputs: Any,
+        train: bool = False,
+        *,
+        live: Collection[str] | None = None,
+        example_index: Array | None = None,
+        weight: Array | None = None,
     ) -> Array:
         """Returns logits, float [rows, outputs].
 
         Args:
             inputs: rows as `Model.preprocess` returns them.
             train: whether dropout drops and BatchNorm uses batch statistics.
+            live: paths of the BatchNorm layers that do in training, such as `freeze.live_statistics` returns; None for
+                all.
             example_index: int32 [rows], on which dropout's masks then depend instead of on the row; see `Mode`.
             weight: float32 [rows]; rows of weight 0 are padding, which batch statistics leave out.
 
         Raises:
             ConfigError: dropout is to drop and has no key.
         """
-        logits = self._run(inputs, 0, None, train, example_index, weight)
+        mode = self._mode(train, live, example_index, weight)
+        logits = self._run(inputs, 0, None, mode)
         return logits if self.temperature == 1.0 else logits / self.temperature
 
-    def features(
-        self, inputs: Any, train: bool = False, *, example_index: Array | None = None, weight: Array | None = None
-    ) -> Array:
+    def features(self, inputs: Any) -> Array:
         """Returns what the backbone hands the head, before the head's normalisation, float [rows, features]."""
-        return self._run(inputs, 0, self.pipeline.network.border, train, example_index, weight)
+        return self._run(inputs, 0, self.pipeline.network.border, EVAL)
 
     def head(self, features: Array) -> Array:
         """Returns the logits of features, float [rows, outputs]."""
-        return self._run(features, self.pipeline.network.border, None, False, None, None) / self.temperature
+        return self._run(features, self.pipeline.network.border, None, EVAL) / self.temperature
 
-    def _run(
-        self,
-        x: Any,
-        start: int,
-        stop: int | None,
-        train: bool,
-        example_index: Array | None,
-        weight: Array | None,
-    ) -> Array:
+    def _mode(self, train: bool, live: Collection[str] | None, example_index: Any, weight: Any) -> Mode:
+        if not train or self.is_initializing():
+            return EVAL
+        writes = self.is_mutable_collection(BATCH_STATS)
+        return Mode(
+            rng=self.make_rng(DROPOUT) if self.has_rng(DROPOUT) else None,
+            example_index=example_index,
+            weight=weight,
+            live=_layers(self.variables.get(BATCH_STATS, {}), live) if writes else frozenset(),
+            require_rng=True,
+        )
+
+    def _run(self, x: Any, start: int, stop: int | None, mode: Mode) -> Array:
         if self.is_initializing():
             self._put(self.pipeline.network.init(0, self.pipeline.preprocess.device(x)))
-        variables = {name: unfreeze(tree) for name, tree in self.variables.items()}
-        mode = EVAL
-        if train and not self.is_initializing():
-            writes = self.is_mutable_collection(BATCH_STATS)
-            mode = Mode(
-                rng=self.make_rng(DROPOUT) if self.has_rng(DROPOUT) else None,
-                example_index=example_index,
-                weight=weight,
-                live=_layers(variables.get(BATCH_STATS, {})) if writes else frozenset(),
-                require_rng=True,
-            )
+        variables = {name: _plain(tree) for name, tree in self.variables.items()}
         y, state = self.pipeline(variables, x, start, stop, mode)
         if mode is not EVAL:
             self._put({name: tree for name, tree in state.items() if self.is_mutable_collection(name)})
@@ -133,13 +137,21 @@ class NnxModel(nnx.Module):
         return {name: with_string_keys(tree) for name, tree in state.items()}
 
     def __call__(
-        self, inputs: Any, *, train: bool | None = None, example_index: Array | None = None, weight: Array | None = None
+        self,
+        inputs: Any,
+        *,
+        train: bool | None = None,
+        live: Collection[str] | None = None,
+        example_index: Array | None = None,
+        weight: Array | None = None,
     ) -> Array:
         """Returns logits, float [rows, outputs].
 
         Args:
             inputs: rows as `Model.preprocess` returns them.
             train: whether dropout drops and BatchNorm uses batch statistics; None goes by `train()` and `eval()`.
+            live: paths of the BatchNorm layers that do in training, such as `freeze.live_statistics` returns; None for
+                all.
             example_index: int32 [rows], on which dropout's masks then depend instead of on the row; see `Mode`.
             weight: float32 [rows]; rows of weight 0 are padding, which batch statistics leave out.
 
@@ -155,7 +167,7 @@ class NnxModel(nnx.Module):
                 rng=self.rngs.dropout() if drops and self.rngs is not None else None,
                 example_index=example_index,
                 weight=weight,
-                live=_layers(variables.get(BATCH_STATS, {})) if batch else frozenset(),
+                live=_layers(variables.get(BATCH_STATS, {}), live) if batch else frozenset(),
                 require_rng=drops,
             )
         y, state = self.pipeline(variables, inputs, mode=mode)

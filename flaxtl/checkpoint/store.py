@@ -81,7 +81,8 @@ def save(
     """Writes a tree as an Orbax checkpoint with a SHA-256 a leaf.
 
     It is written beside its place and renamed, so that an interrupted or failed save leaves what was there.
-    Any Orbax program can read it: the tree is the item 'state', the checksums are custom metadata.
+    The tree is the item 'state', which any Orbax program reads: `StandardCheckpointer().restore(directory / "state")`.
+    The checksums are custom metadata beside it.
 
     Args:
         directory: the place.
