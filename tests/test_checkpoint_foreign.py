@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+import tiny
 from flax import linen as nn
 from flax import nnx
 from flax.training import train_state
@@ -332,12 +333,15 @@ def test_lora_patterns_that_match_no_kernel_are_told_which_there_are():
         lora.adapted(LinenModule(Linen(), "head"), shaped(SHAPES), ["head/kernel"])
 
 
-def test_any_orbax_program_reads_the_folder_that_is_named(tmp_path):
-    tree = shaped(SHAPES)
+def test_any_orbax_program_reads_the_folders_that_are_named(tmp_path):
+    tree, model = shaped(SHAPES), tiny.model()
     checkpoint.save(tmp_path / "c", tree)
+    model.save(tmp_path / "model")
     for kind in (ocp.StandardCheckpointer, ocp.PyTreeCheckpointer):
         with kind() as checkpointer:
             found = checkpointer.restore(tmp_path / "c" / "state")
+            whole = checkpointer.restore(tmp_path / "model" / "checkpoint" / "state")
+        assert tiny.same(jax.tree.map(np.asarray, whole), jax.tree.map(np.asarray, model.variables))
         jax.tree.map(np.testing.assert_array_equal, found, tree)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(tmp_path / "c" / "state", jax.tree.map(jnp.zeros_like, tree))

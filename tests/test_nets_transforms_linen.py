@@ -323,6 +323,23 @@ def test_other_collections_are_written_in_training_and_nowhere_else():
         assert set(state) == {"counts"}
 
 
+class OwnNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        mean = self.variable("batch_stats", "mean", jnp.zeros, WIDTH)
+        if train and not self.is_initializing():
+            mean.value = x.mean(0)
+        return x - mean.value
+
+
+def test_a_users_own_normalisation_layer_keeps_its_statistics_unless_it_is_live():
+    net = net_of(lambda m, x, t: OwnNorm(name="own")(x, t))
+    variables = net.init(0, X)
+    for live, moved in ((frozenset(), False), (frozenset({"own"}), True)):
+        _, state = net.forward(variables, X, mode=mode(live=live))
+        assert bool(np.asarray(state["batch_stats"]["own"]["mean"]).any()) == moved
+
+
 # Ways of writing a module
 
 

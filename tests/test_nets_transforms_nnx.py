@@ -263,6 +263,26 @@ def test_a_modules_own_state_goes_on_from_step_to_step_in_training_alone():
     assert np.array_equal(state["Stat"]["mean"], variables["Stat"]["mean"])
 
 
+@pytest.mark.parametrize(("word", "drops"), [("train", True), ("is_training", True), ("deterministic", False)])
+def test_a_switch_of_the_modules_own_call_is_set(word, drops):
+    class Switched(nnx.Module):
+        def __init__(self, rngs):
+            self.head = nnx.Linear(WIDTH, 2, rngs=rngs)
+
+    def call(self, x, **switch):
+        return self.head(x * 0 if switch[word] == drops else x)
+
+    parameter = {
+        "train": lambda self, x, train: call(self, x, train=train),
+        "is_training": lambda self, x, is_training=None: call(self, x, is_training=is_training),
+        "deterministic": lambda self, x, *, deterministic: call(self, x, deterministic=deterministic),
+    }
+    Switched.__call__ = parameter[word]
+    net = NnxModule(Switched(nnx.Rngs(0)), "head")
+    assert np.array_equal(features(net, ONES, Mode()), ONES)
+    assert np.array_equal(features(net, ONES, mode()), 0 * ONES)
+
+
 class Decorated(nnx.Module):
     def __init__(self, rngs):
         self.blocks = nnx.List([Block(rngs), Dropping(rngs)])

@@ -71,6 +71,13 @@ def _at_border(module: str, head: str, watched: Watched, y: Any) -> tuple[Any, A
     return features, logits
 
 
+def _switches(module: type, mode: Mode) -> dict[str, bool]:
+    """Returns the parameters of a module's call that say whether it is trained."""
+    names = inspect.signature(module.__call__).parameters
+    found = {word: mode.trains for word in _TRAIN_WORDS if word in names}
+    return found | ({"deterministic": not mode.trains} if "deterministic" in names else {})
+
+
 def _rebuilt(rebuild: Callable[[int], Any] | None, module: Any, head: str, outputs: int) -> Any:
     if rebuild is None:
         raise ConfigError(
@@ -123,12 +130,6 @@ class LinenModule:
         """The index of the head's segment."""
         return 1
 
-    def _switches(self, mode: Mode) -> dict[str, Any]:
-        names = inspect.signature(type(self.module).__call__).parameters
-        train = mode.trains
-        found = {word: train for word in _TRAIN_WORDS if word in names}
-        return found | ({"deterministic": not train} if "deterministic" in names else {})
-
     def forward(
         self, variables: Variables, x: Any, start: int = 0, stop: int | None = None, mode: Mode = EVAL
     ) -> tuple[Any, dict[str, Any]]:
@@ -139,7 +140,7 @@ class LinenModule:
             return x, state
         if start == 1:
             return dense(paths.subtree(variables[paths.PARAMS], self.head), x, self.head), state
-        keys, switches = paths.split(self.head), self._switches(mode)
+        keys, switches = paths.split(self.head), _switches(type(self.module), mode)
         y, state, watched = apply_watching(self.module, variables, mode, keys, self.streams, x, **switches)
         features, logits = _at_border(type(self.module).__name__, self.head, watched, y)
         return (features if stop == 1 else logits), state
@@ -154,7 +155,7 @@ class LinenModule:
 
     def _init(self, key: Any, x: Any) -> Any:
         def run(names: set[str]) -> Any:
-            return self.module.init(dict.fromkeys(sorted(names), key), x, **self._switches(EVAL))
+            return self.module.init(dict.fromkeys(sorted(names), key), x, **_switches(type(self.module), EVAL))
 
         return with_streams(run, type(self.module).__name__, {paths.PARAMS, DROPOUT, *self.streams})
 
@@ -171,7 +172,8 @@ class LinenModule:
 class NnxModule:
     """A user's own NNX module, through `nnx.split` and `nnx.merge`.
 
-    Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones; variables of other types that hold
+    The module takes the inputs as its one positional argument; a parameter called train, training, is_training or
+    deterministic is set for it. Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones; variables of other types that hold
     arrays are collections by their type's name, and what training writes into them is kept. Random streams, whatever
     their names, get keys of the step. The module may be made of NNX's transforms (remat, jit, scan, vmap).
 
@@ -238,7 +240,7 @@ class NnxModule:
         module = governed(self._merged(variables, filters), mode)
         head = self._head(module)
         seen = _watch(head)
-        y = module(x)
+        y = module(x, **_switches(type(self.module), mode))  # type: ignore[operator]
         watched = Watched(_calls(head), tuple(seen))
         features, logits = _at_border(type(self.module).__name__, self.head, watched, y)
         if mode.trains:

@@ -135,7 +135,8 @@ class LinenNetwork:
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
-        return jax.eval_shape(_initialising(self.module), x)
+        # On which the normalisation has no bearing, so that a network with another one is not traced again.
+        return jax.eval_shape(_initialising(Classifier(self.module.backbone, self.module.outputs)), x)
 
     def init(self, seed: int, x: Any) -> dict[str, Any]:
         """Returns fresh variables, drawn by `INITIALISERS`; the head is zero."""
