@@ -71,10 +71,10 @@ def _at_border(module: str, head: str, watched: Watched, y: Any) -> tuple[Any, A
     return features, logits
 
 
-def _switches(module: type, mode: Mode) -> dict[str, bool]:
+def _switches(module: type, mode: Mode) -> dict[str, Any]:
     """Returns the parameters of a module's call that say whether it is trained."""
     names = inspect.signature(module.__call__).parameters
-    found = {word: mode.trains for word in _TRAIN_WORDS if word in names}
+    found: dict[str, Any] = {word: mode.trains for word in _TRAIN_WORDS if word in names}
     return found | ({"deterministic": not mode.trains} if "deterministic" in names else {})
 
 
@@ -173,9 +173,10 @@ class NnxModule:
     """A user's own NNX module, through `nnx.split` and `nnx.merge`.
 
     The module takes the inputs as its one positional argument; a parameter called train, training, is_training or
-    deterministic is set for it. Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones; variables of other types that hold
-    arrays are collections by their type's name, and what training writes into them is kept. Random streams, whatever
-    their names, get keys of the step. The module may be made of NNX's transforms (remat, jit, scan, vmap).
+    deterministic is set for it. Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones;
+    variables of other types that hold arrays are collections by their type's name, and what training writes into them
+    is kept. Random streams, whatever their names, get keys of the step. The module may be made of NNX's transforms
+    (remat, jit, scan, vmap).
 
     Attributes:
         module: the module; flaxtl reads it and never changes it.
@@ -240,7 +241,7 @@ class NnxModule:
         module = governed(self._merged(variables, filters), mode)
         head = self._head(module)
         seen = _watch(head)
-        y = module(x, **_switches(type(self.module), mode))  # type: ignore[operator]
+        y = module(x, **_switches(type(self.module), mode))
         watched = Watched(_calls(head), tuple(seen))
         features, logits = _at_border(type(self.module).__name__, self.head, watched, y)
         if mode.trains:
