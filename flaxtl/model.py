@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from flaxtl import checkpoint, paths, surgery
 from flaxtl.card import Card, Task
 from flaxtl.data import Entry, Loader, Source, as_source
+from flaxtl.data.loader import rows_of
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
+from flaxtl.modules import LinenModel, NnxModel
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
-from flaxtl.predictions import Predictions
+from flaxtl.predictions import Predictions, by_example, mean_by_example
 
 CHECKPOINT = "checkpoint"
 BATCH = 64
@@ -41,6 +45,10 @@ class Model:
     card: Card
     files: dict[str, Path] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What the network's own module computes is what the card says.
+        object.__setattr__(self, "network", in_network(self.network, self.card.head.normalise)[0])
 
     @property
     def pipeline(self) -> Pipeline:
@@ -191,13 +199,20 @@ class Model:
                 "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
                 f"({listed(non_finite(self.variables)) or 'or overflow on this input'}). Use an earlier checkpoint."
             )
-        if len(np.unique(index)) == len(index):
-            return values
-        if self.card.head.task == "classification":
-            return np.log(np.maximum(mean_by_example(_softmax(values), index), 1e-30))
-        if self.card.head.task == "multilabel":
-            return _logit(mean_by_example(_sigmoid(values), index))
-        return mean_by_example(values, index)
+        return self.by_example(values, index)
+
+    def by_example(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Returns the logits of examples from those of their rows, as `logits` does.
+
+        The rows of a classified example, such as the windows of a long clip, count as the mean of their probabilities
+        (whose logarithm is returned), those of several labels likewise, those of a regression as their mean. A head
+        with `card.head.rows == "features"` takes the mean of the rows' features instead, before it is applied.
+
+        Args:
+            values: logits, float [rows, outputs].
+            index: int [rows], the example of each row.
+        """
+        return by_example(values, index, self.card.head.task)
 
     def _head_outputs(self, features: np.ndarray, batch_size: int) -> np.ndarray:
         """Returns what the head says of features, float [examples, outputs], so many at a time."""
@@ -219,10 +234,63 @@ class Model:
         logits = self.logits(source, batch_size=batch_size) / self.card.head.temperature
         return Predictions.of(source.keys, logits, self.card.head)
 
+    def preprocess(self, data: Any) -> tuple[Any, np.ndarray]:
+        """Returns data as the rows that enter `as_linen` and `as_nnx`: the host's part of the preprocessing.
+
+        Pictures are decoded, resized and cropped (uint8 [rows, height, width, channels]); texts are tokenised, and
+        sounds resampled and cut into windows (arrays by name); numbers are as they are.
+
+        Args:
+            data: as `predict` takes it; all of its rows are held in memory.
+
+        Returns:
+            (array or arrays by name [rows, …], int32 [rows] the example that each row belongs to).
+        """
+        return rows_of(self.pipeline.preprocess, self.source(data))
+
+    def as_linen(self, *, temperature: bool = False) -> tuple[LinenModel, dict[str, Any]]:
+        """Returns the whole model as a Linen module and its variables, for use outside flaxtl.
+
+        `module.apply(variables, rows)` gives the logits of rows as `preprocess` returns them, the same as `logits`
+        gives: preprocessing on the device, network and the head's feature normalisation are inside. An example of
+        several rows is put together from them by `by_example`. Training: see `LinenModel`; the trained variables come
+        back by `with_variables`.
+
+        Args:
+            temperature: whether logits are divided by the card's temperature, so that their softmax is `predict`'s.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> module, variables = model.as_linen()
+            >>> rows, _ = model.preprocess(np.zeros((3, 32, 32), np.uint8))
+            >>> module.apply(variables, rows).shape
+            (3, 2)
+        """
+        return LinenModel(self.pipeline, self.card.head.temperature if temperature else 1.0), self.variables
+
+    def as_nnx(self, *, temperature: bool = False, rngs: nnx.Rngs | None = None) -> NnxModel:
+        """Returns the whole model as an NNX module that holds its state, for use outside flaxtl; see `as_linen`.
+
+        Args:
+            temperature: whether logits are divided by the card's temperature, so that their softmax is `predict`'s.
+            rngs: random streams for dropout; needed to train a network that has any.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> rows, _ = model.preprocess(np.zeros((3, 32, 32), np.uint8))
+            >>> model.as_nnx()(rows).shape
+            (3, 2)
+        """
+        factor = self.card.head.temperature if temperature else 1.0
+        return NnxModel(self.pipeline, self.variables, factor, rngs)
+
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the model as a directory: card.json, the Orbax checkpoint, and its files.
 
-        It is written beside its place and renamed, so that an interrupted save leaves what was there.
+        Any Orbax program reads the parameters in its folder checkpoint/state. The directory is written beside its place
+        and renamed, so that an interrupted save leaves what was there.
 
         Args:
             directory: the model's place.
@@ -307,44 +375,3 @@ def non_finite(tree: Any) -> list[str]:
         # jnp's issubdtype, unlike NumPy's, knows bfloat16 and the 8-bit floats.
         if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(np.asarray(value)).all()
     ]
-
-
-def mean_by_example(values: np.ndarray, index: Iterable[int]) -> np.ndarray:
-    """Averages the rows that belong to one example.
-
-    Args:
-        values: float [rows, …].
-        index: int [rows], from 0 to examples - 1, each occurring.
-
-    Returns:
-        float [examples, …].
-
-    Example:
-        >>> mean_by_example(np.array([[1.0], [3.0], [5.0]]), [0, 0, 1]).tolist()
-        [[2.0], [5.0]]
-    """
-    index = np.asarray(index)
-    counts = np.bincount(index)
-    if (counts == 1).all() and (index == np.arange(len(index))).all():
-        return values
-    total = np.zeros((len(counts), *values.shape[1:]), np.float64)
-    np.add.at(total, index, values)
-    return (total / counts.reshape((-1,) + (1,) * (values.ndim - 1))).astype(values.dtype)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
-
-    return softmax(logits, axis=-1)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import expit
-
-    return expit(logits.astype(np.float64))
-
-
-def _logit(probabilities: np.ndarray) -> np.ndarray:
-    from scipy.special import logit
-
-    return logit(np.clip(probabilities, 1e-30, 1.0 - 1e-16)).astype(np.float32)

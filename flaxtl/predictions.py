@@ -6,11 +6,11 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 
 from flaxtl.card import Head
 from flaxtl.metrics.conformal import prediction_sets
@@ -156,3 +156,49 @@ class Predictions:
     def _set_text(self, row: int) -> str:
         held = self.prediction_set(row)
         return f"  (one of {', '.join(held)})" if len(held) > 1 else ""
+
+
+def by_example(values: np.ndarray, index: np.ndarray, task: str) -> np.ndarray:
+    """Returns the logits of examples from those of their rows: as mean probabilities, or as mean numbers.
+
+    Args:
+        values: logits, float [rows, outputs].
+        index: int [rows], from 0 to examples - 1, each occurring.
+        task: "classification", "multilabel" or "regression".
+
+    Example:
+        >>> rows = np.log([[0.2, 0.8], [0.4, 0.6], [0.5, 0.5]])
+        >>> np.exp(by_example(rows, np.array([0, 0, 1]), "classification")).round(3).tolist()
+        [[0.3, 0.7], [0.5, 0.5]]
+    """
+    if len(np.unique(index)) == len(index):
+        return values
+    if task == "classification":
+        return np.log(np.maximum(mean_by_example(softmax(values, axis=-1), index), 1e-30))
+    if task == "multilabel":
+        means = mean_by_example(expit(values.astype(np.float64)), index)
+        return logit(np.clip(means, 1e-30, 1.0 - 1e-16)).astype(np.float32)
+    return mean_by_example(values, index)
+
+
+def mean_by_example(values: np.ndarray, index: Iterable[int]) -> np.ndarray:
+    """Averages the rows that belong to one example.
+
+    Args:
+        values: float [rows, …].
+        index: int [rows], from 0 to examples - 1, each occurring.
+
+    Returns:
+        float [examples, …].
+
+    Example:
+        >>> mean_by_example(np.array([[1.0], [3.0], [5.0]]), [0, 0, 1]).tolist()
+        [[2.0], [5.0]]
+    """
+    index = np.asarray(index)
+    counts = np.bincount(index)
+    if (counts == 1).all() and (index == np.arange(len(index))).all():
+        return values
+    total = np.zeros((len(counts), *values.shape[1:]), np.float64)
+    np.add.at(total, index, values)
+    return (total / counts.reshape((-1,) + (1,) * (values.ndim - 1))).astype(values.dtype)

@@ -15,7 +15,7 @@ FLOORS = [
     {"activations"},
     {"convert"},
     {"model"},
-    {"pipeline"},
+    {"pipeline", "modules"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
     {"data_settings", "probe_settings", "run_settings", "training_settings"},

@@ -10,7 +10,7 @@ from typing import Any
 from flaxtl import card, checkpoint, paths
 from flaxtl.checkpoint import Description
 from flaxtl.convert.loading import EMBEDDED, PREFIX
-from flaxtl.errors import PathError, did_you_mean
+from flaxtl.errors import PathError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def inspection(source: str, pattern: str = "**") -> Inspection:
     found = checkpoint.describe(place)
     leaves = {leaf: s for leaf, s in found.leaves.items() if paths.matches(pattern, leaf)}
     if not leaves:
-        near = did_you_mean(pattern, [leaf.path for leaf in found.leaves])
+        near = paths.suggestion(pattern, found.leaves)
         raise PathError(f"The pattern {pattern!r} matches none of the {len(found.leaves)} leaves.{near}")
     told = card.Card.read(place).to_dict() if (place / card.FILE_NAME).exists() else None
     return Inspection(dataclasses.replace(found, leaves=leaves), told)
