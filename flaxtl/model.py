@@ -23,6 +23,7 @@ from flaxtl.nets.network import Network
 from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
 from flaxtl.predictions import Predictions, by_example, mean_by_example
+from flaxtl.shares import Prior, log_ratio, shares_of
 
 CHECKPOINT = "checkpoint"
 BATCH = 64
@@ -88,6 +89,41 @@ class Model:
         card = self.card.with_head(temperature=1.0, conformal=self.card.head.conformal)
         return dataclasses.replace(self, variables=variables, card=card)
 
+    def with_prior(self, prior: Prior) -> Model:
+        """Returns the model with probabilities for other class shares than those that it was trained for.
+
+        Args:
+            prior: the shares to expect: "equal", or a number for each class by name.
+
+        Raises:
+            ConfigError: no classes, shares that are none, a model whose card does not say for which shares it was
+                trained, or a head without a bias.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> model = dataclasses.replace(model, card=model.card.with_head(class_shares=(0.9, 0.1)))
+            >>> model.with_prior('equal').card.head.class_shares
+            (0.5, 0.5)
+        """
+        head = self.card.head
+        if head.task != "classification" or not head.class_shares:
+            raise ConfigError(
+                "The model does not say for which class shares its probabilities hold, so `prior` cannot change them. "
+                "Fine-tune it, for one class an example."
+            )
+        wanted, leaves = shares_of(prior, head.labels), paths.subtree(self.params, head.path)
+        if "bias" not in leaves:
+            raise ConfigError(f"The head {head.path!r} has no bias, by which `prior` changes its answers.")
+        bias = np.asarray(leaves["bias"])
+        shifted = bias + (head.temperature * log_ratio(wanted, head.class_shares)).astype(bias.dtype)
+        params = surgery.graft(self.params, head.path, {**leaves, "bias": shifted})
+        return dataclasses.replace(
+            self,
+            variables={**self.variables, paths.PARAMS: params},
+            card=self.card.with_head(class_shares=wanted),
+        )
+
     def with_head(
         self, labels: Sequence[str], *, task: Task = "classification", init: str = "zeros", seed: int = 0
     ) -> Model:
@@ -117,7 +153,12 @@ class Model:
         fresh = {**params, path: head} if headless else surgery.graft(params, path, head)
         params = surgery.reinit(fresh, f"{path}/**", init, seed=seed, like=like)
         card = self.card.with_head(
-            labels=tuple(labels), task=task, temperature=1.0, normalise="none", rows="probabilities"
+            labels=tuple(labels),
+            task=task,
+            temperature=1.0,
+            normalise="none",
+            rows="probabilities",
+            class_shares=(),
         )
         return dataclasses.replace(
             self,

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.metrics import loss_and_accuracy
 from flaxtl.probe import solve_head
-from flaxtl.probe.balance import Balance
+from flaxtl.probe.weighting import Balance
 from flaxtl.probe.search import ONE_DRAW, STRENGTH_SPREAD, TWO_DRAWS, USUAL_STRENGTH
 
 # Few strengths and folds, so that most tests share one compiled program.

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from flaxtl.errors import ConfigError, DataError, did_you_mean, listed
-from flaxtl.probe.balance import Balance, ClassWeight
 from flaxtl.probe.simple_heads import SCALINGS
 from flaxtl.probe.solve import one_hot
+from flaxtl.probe.weighting import Balance, ClassWeight
 
 Task = Literal["classification", "multilabel", "regression"]
 HeadKind = Literal["logistic", "mean", "ridge"]

@@ -9,11 +9,11 @@ import numpy as np
 
 from flaxtl import metrics
 from flaxtl.data.splits import folds as deal_folds
-from flaxtl.probe.balance import ClassWeight
 from flaxtl.probe.candidates import Candidates, solve_candidates, variance
 from flaxtl.probe.problem import HeadKind, Problem, Task, check_settings
 from flaxtl.probe.results import CvResult, CvRow, SolvedHead
 from flaxtl.probe.simple_heads import scale
+from flaxtl.probe.weighting import ClassWeight
 
 # Without cross-validation: divided by the number of classes, among which the loss is shared. With one example a class
 # of six data sets (5 to 77 classes) accuracy hardly depends on it, and log-loss is within some percent of its lowest.
@@ -72,7 +72,7 @@ def solve_head(
         sample_weight: float [n], not negative.
         class_weight: what held-out examples count when strengths are judged, and so for which class shares
             probabilities hold: None is each the same (those of the data); "auto" is each class the same where classes
-            are unequal by more than a factor of `balance.UNEQUAL`; or factors by class number, others 1.
+            are unequal by more than a factor of `weighting.UNEQUAL`; or factors by class number, others 1.
         label_smoothing: the share of a target that is spread evenly.
         scalings: "unit" (each example's features have length one), "root" (their square roots have, with their signs),
             "standard" (each feature has mean 0 and variance 1; constant ones get no weight) or "none", the preferred

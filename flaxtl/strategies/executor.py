@@ -8,7 +8,7 @@ from typing import Any
 
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
-from flaxtl.probe.balance import numbered
+from flaxtl.probe.weighting import numbered
 from flaxtl.strategies import averaging
 from flaxtl.strategies.chains import Chain
 from flaxtl.strategies.phases import Phase

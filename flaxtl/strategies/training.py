@@ -16,7 +16,7 @@ from flaxtl.checkpoint import RunCheckpoints
 from flaxtl.data import Entry, Loader, Source
 from flaxtl.errors import CheckpointError, ConfigError, TrainingError, listed
 from flaxtl.model import Model, non_finite
-from flaxtl.probe.balance import class_weights, numbered
+from flaxtl.probe.weighting import class_weights, numbered
 from flaxtl.strategies import averaging
 from flaxtl.strategies.adapters import merged, with_adapters
 from flaxtl.strategies.augmenting import on_host
