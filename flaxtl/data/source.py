@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flaxtl.card import Task
+from flaxtl.card import Columns, Task
 from flaxtl.errors import DataError, listed
 
 UNLABELLED = -1
@@ -49,6 +49,10 @@ class Source:
         groups: one an example, or None.
         skipped: (path, reason) of unreadable files that were left out.
         task: what the targets are: "classification", "multilabel" or "regression".
+        notes: what the user should know of how the data was read, one sentence each.
+        columns: the columns of a table that it was read from, or None.
+        details: what else a table says of each example and predictions should show, such as its id: name → one an
+            example.
 
     Example:
         >>> source = Source.of('text', ['good', 'bad'], ['yes', 'no'])
@@ -65,6 +69,9 @@ class Source:
     groups: tuple[str, ...] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     task: Task = "classification"
+    notes: tuple[str, ...] = ()
+    columns: Columns | None = None
+    details: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -174,6 +181,7 @@ class Source:
             keys=tuple(self.keys[i] for i in chosen),
             weights=self.weights[chosen],
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
+            details={name: [values[i] for i in chosen] for name, values in self.details.items()},
         )
 
     def with_labels(self, labels: Sequence[str]) -> Source:
