@@ -16,17 +16,18 @@ class Data:
     """How data is read."""
 
     input_column: Annotated[str | None, arg(aliases=("--text-column",))] = None
-    """The table's column of paths or contents; guessed if there is one that can be. Two columns of texts, "a,b", are
-    pairs; several of numbers plain numbers."""
+    """The table's column of paths or contents; inferred when unambiguous. Two columns of texts, "a,b", are pairs;
+    several of numbers plain numbers."""
     label_column: str | None = None
-    """The table's column of labels; guessed if there is one that can be. Several, "a,b,c", for several outputs. For a
-    folder, a pattern of paths with {} where the class stands: "{}_*" takes 7 of 7_jackson_32.wav."""
+    """The table's column of labels; inferred when unambiguous. Several, "a,b,c", for several outputs. For a folder, a
+    pattern of paths with {} where the class stands: "{}_*" takes 7 of 7_jackson_32.wav."""
     task: Task | None = None
-    """What the labels are: one class an example (the default), any of several labels (multilabel: a column of lists, or
-    of labels with ; between them, or a column of 0 and 1 a label), or numbers (regression)."""
+    """What the labels are: one class an example, any of several labels (multilabel: a column of lists, or of labels
+    with ; between them, or a column of 0 and 1 a label), or numbers (regression). Inferred when unambiguous, and
+    said."""
     split: str | None = None
     """Of a set with several splits, the one to take, or one for each part: "train=train[:80%],test=test". By default
-    those called train, validation and test."""
+    those called train, validation and test, or what a table's column split says."""
     group_by: str | None = None
     """Examples of one group (a speaker, a patient, a recording) are never divided: a column of the table, or a pattern
     of paths with {} where the group stands, such as "*_{}_*"."""

@@ -89,21 +89,19 @@ def evaluate(config: EvaluateConfig) -> int:
 
 def predict(config: PredictConfig) -> int:
     """Runs `flaxtl predict`."""
+    from flaxtl.cli.asked import asked
     from flaxtl.convert import load
-    from flaxtl.data import to_predict
     from flaxtl.errors import listed
     from flaxtl.strategies.checks import require_positive
 
     require_positive(batch_size=config.batch_size)
-    _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
+    given = config.paths or config.text
+    _need(config.model and given, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
-    source = to_predict(
-        config.paths,
-        modality=model.card.input.modality,
-        input_column=config.input_column,
-        on_bad_file=config.on_bad_file,
-    )
+    source = asked(config, model.card)
     predictions = model.predict(source, batch_size=config.batch_size)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     if source.skipped:
         skipped = listed(path for path, _ in source.skipped)
         print(f"{len(source.skipped)} unreadable files were skipped: {skipped}", file=sys.stderr)

@@ -33,6 +33,7 @@ class Part:
         groups: how many groups there are, or None.
         traits: sizes, durations, rates, lengths.
         unreadable: (path, reason).
+        notes: how it was read.
     """
 
     examples: int
@@ -42,6 +43,7 @@ class Part:
     groups: int | None
     traits: dict[str, Any]
     unreadable: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _part(source: Source) -> Part:
         groups=None if source.groups is None else len(set(source.groups)),
         traits=_traits(source),
         unreadable=source.skipped,
+        notes=source.notes,
     )
 
 
@@ -197,7 +200,7 @@ def _counts(values: Any) -> dict[str, int]:
 
 
 def _warnings(parts: Mapping[str, Part], duplicates: Sequence[Sequence[tuple[str, str, str]]]) -> list[str]:
-    found = []
+    found = list(dict.fromkeys(note for part in parts.values() for note in part.notes))
     for name, part in parts.items():
         if part.task == "classification":
             found += _of_balance(name, part.labels)

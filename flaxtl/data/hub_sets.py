@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxtl.data.columns import Column, LazyList, Reading, Table, joined, parts_of, source_of
+from flaxtl.data.columns import Column, LazyList, Reading, Table
 from flaxtl.data.parquet import sniffed
+from flaxtl.data.parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
 
@@ -22,7 +23,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
 
     Args:
         name: owner/name[:configuration], or a folder, of files or as `save_to_disk` wrote it.
-        split: see `columns.parts_of`; slices such as train[:10%] are understood.
+        split: see `parts.parts_of`; slices such as train[:10%] are understood.
         reading: which columns are what.
 
     Raises:
@@ -32,7 +33,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
     opened, place = _opened(datasets, name), f"hf:{name}"
     parts = parts_of(place, opened.names, split)
     tables = {part: _table(datasets, place, of, _read(opened, place, of)) for part, of in parts.items()}
-    return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
+    return sources_of(tables, parts, reading or Reading())
 
 
 def _datasets() -> Any:

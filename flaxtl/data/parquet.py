@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxtl.data.columns import Column, Reading, Table, joined, parts_of, source_of
+from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
+from flaxtl.data.parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
+from flaxtl.data.tables import divided
 from flaxtl.errors import DataError
 
 # What Hugging Face datasets write into a file's metadata, and the modality of each.
@@ -27,17 +29,19 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
 
     Args:
         path: a file or a folder.
-        split: see `columns.parts_of`.
+        split: see `parts.parts_of`.
         reading: which columns are what.
 
     Raises:
         DataError: no such file, a damaged one, pyarrow is absent, or columns that cannot be used.
     """
     place = Path(path).expanduser()
+    if not place.is_dir() and split is None:
+        return divided(_table(place, [place]), reading or Reading())
     files = _by_split(place) if place.is_dir() else {place.stem: [place]}
     parts = parts_of(str(place), list(files), split)
     tables = {part: _table(place, files[name]) for part, name in parts.items()}
-    return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
+    return sources_of(tables, parts, reading or Reading())
 
 
 def parquet_table(path: str | Path) -> Table:

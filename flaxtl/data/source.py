@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from flaxtl.card import Columns, Task
+from flaxtl.data.cells import class_names, is_missing
+from flaxtl.data.names import canonical_name
 from flaxtl.errors import DataError, listed
 
 UNLABELLED = -1
@@ -90,19 +92,21 @@ class Source:
         Args:
             modality: what the examples are.
             raw: the examples.
-            names: the class name of each; None leaves them unlabelled.
+            names: the class name of each, or a class number; None leaves them unlabelled.
             labels: the order of the classes; by default natural order, '2' before '10'.
             keys: what identifies each; by default its number.
             groups: the group of each.
             skipped: what was left out, and why.
 
         Raises:
-            DataError: lengths that differ, a label that occurs twice, or a name that is not among the labels.
+            DataError: lengths that differ, a label that occurs twice, a name that is missing (None, NaN) or that is not
+                among the labels.
         """
         n = len(raw)
         for what, values in (("targets", names), ("keys", keys), ("groups", groups)):
             if values is not None and len(values) != n:
                 raise DataError(f"There are {n} inputs but {len(values)} {what}.")
+        names = None if names is None else _class_names(names)
         order = tuple(labels) if labels is not None else natural_order({} if names is None else set(names))
         twice = [name for name, count in collections.Counter(order).items() if count > 1]
         if twice:
@@ -192,6 +196,10 @@ class Source:
         """
         if tuple(labels) == self.labels:
             return self
+        same = {canonical_name(name): name for name in labels}
+        known = tuple(same.get(canonical_name(name), name) for name in self.labels)
+        if known != self.labels:
+            return dataclasses.replace(self, labels=known).with_labels(labels)
         if self.task != "classification":
             return self._with_outputs_like(labels)
         used = {self.labels[t] for t in np.unique(self.targets) if t != UNLABELLED}
@@ -235,6 +243,26 @@ class Splits:
         """The parts that there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+
+def _class_names(names: Sequence[Any]) -> Sequence[str]:
+    """Returns names as strings; of those that are strings already nothing is changed."""
+    values = list(names)
+    if all(isinstance(name, str) for name in values):
+        return values
+    bare = [i for i, name in enumerate(values) if is_missing(name)]
+    if bare:
+        raise DataError(
+            f"{len(bare)} of {len(values)} targets are missing: {values[bare[0]]!r} is that of example {bare[0]}. Give "
+            "these examples labels or remove them."
+        )
+    odd = [i for i, name in enumerate(values) if not np.isscalar(name) and np.ndim(name) > 0]
+    if odd:
+        raise DataError(
+            f"The target of example {odd[0]} is {type(values[odd[0]]).__name__}; expected one class an example. For "
+            "several outputs use with_outputs."
+        )
+    return class_names(values)
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:

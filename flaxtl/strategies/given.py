@@ -9,7 +9,7 @@ from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import data
-from flaxtl.card import Card, Text
+from flaxtl.card import Card, Columns, Text
 from flaxtl.data import Source, Splits
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.text import TextPreprocess, cut_texts
@@ -19,19 +19,20 @@ from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
 
 
-def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
+def opened(given: Any, options: configs.Data, seed: int = 0, columns: Columns | None = None) -> Splits:
     """Opens data by its name, or takes it as it is, and selects from it what the settings say.
 
     Args:
         given: what `data.open_source` takes, a Source, or Splits.
         options: how it is read.
         seed: of a limit.
+        columns: of an earlier table, see `data.open_source`.
 
     Raises:
         DataError: it is none of these, or cannot be read.
     """
     if isinstance(given, (str, Path)):
-        found = data.open_source(given, **dataclasses.asdict(options), seed=seed)
+        found = data.open_source(given, **dataclasses.asdict(options), seed=seed, columns=columns)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}
@@ -56,7 +57,7 @@ def measured(given: Any, card: Card, options: configs.Data) -> Source:
     # Groups matter to splits alone, and a class that is renamed need not occur here.
     group_by = options.group_by if options.test_groups else None
     reading = dataclasses.replace(options, task=card_task, group_by=group_by, classes=(), limit=None)
-    splits = opened(given, reading)
+    splits = opened(given, reading, columns=card.columns)
     source = splits.test or splits.validation or splits.train
     require_labelled(source)
     card.require_modality(source.modality)
@@ -71,7 +72,7 @@ def held_out(given: Any, train: Source, options: configs.Data = configs.Data()) 
         return None
     columns: dict[str, Any] = {"input_column": options.input_column, "label_column": options.label_column}
     reading = configs.Data(**columns, task=train.task, on_bad_file=options.on_bad_file)
-    splits = opened(given, reading)
+    splits = opened(given, reading, columns=train.columns)
     source = data.select(splits.test or splits.validation or splits.train, classes=options.classes, known=False)
     assert isinstance(source, Source)
     require_labelled(source)
@@ -105,14 +106,14 @@ def fitted(model: Model, source: Source) -> Model:
 
 
 def known_of(model: Model, parts: Mapping[str, Source | None]) -> list[str]:
-    """Says what the user should know of the data: files left out, examples adapted, examples on both sides.
+    """Says what the user should know of the data: how it was read, files left out, examples adapted or on both sides.
 
     Args:
         model: that takes them.
         parts: "train" and others by name.
     """
     there = {name: part for name, part in parts.items() if part is not None}
-    notes = []
+    notes = list(dict.fromkeys(note for part in there.values() for note in part.notes))
     for name, part in there.items():
         if part.skipped:
             whose = "" if name == "train" else f" of the {name} data"

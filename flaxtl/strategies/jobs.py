@@ -210,7 +210,8 @@ def _run(
     model = scale.undone(execute(work, model, phases))
     model = model if decision is None else decision.calibrated(model)
     seconds = time.perf_counter() - began
-    model = dataclasses.replace(model, card=model.card.with_provenance(**_with_figure(provenance, work.evidence)))
+    card = model.card.with_provenance(**_with_figure(provenance, work.evidence))
+    model = dataclasses.replace(model, card=dataclasses.replace(card, columns=work.train.columns))
     if run is not None:
         if processes.first():
             model.save(run.model, overwrite=run.resumed)
