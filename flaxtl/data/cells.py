@@ -75,7 +75,9 @@ def is_almost_number(value: Any) -> bool:
         >>> [is_almost_number(v) for v in ('1,5', '45 %', '$3', '15', 'a5')]
         [True, True, True, False, False]
     """
-    return isinstance(value, str) and number(value) is None and _ALMOST.fullmatch(value.strip()) is not None
+    return (
+        isinstance(value, str) and number(value, padded=True) is None and _ALMOST.fullmatch(value.strip()) is not None
+    )
 
 
 def number(value: Any, *, padded: bool = False) -> float | None:

@@ -87,21 +87,22 @@ def read_delimited(file: Path) -> Delimited:
 
 def _fitting(file: Path, text: str, signs: Sequence[str], before: int) -> tuple[str, list[tuple[int, list[str]]]]:
     """Returns the separator and the rows by it, each with its line; the first of the signs that fits all rows."""
-    failed: dict[str, tuple[int, DataError]] = {}
+    failed: dict[str, DataError] = {}
+    start = text.lstrip().splitlines()[:2]
     single = None
     for sign in signs:
         try:
             rows = _rows(file, text, sign, before)
         except DataError as error:
-            failed[sign] = (text.partition("\n")[0].count(sign), error)
+            failed[sign] = error
             continue
         if not rows or len(rows[0][1]) > 1:
             return sign, rows
         single = single or (sign, rows)
-    # One column by one sign and a defect by another that stands in the first line: the latter is the separator.
-    torn = [error for sign, (count, error) in failed.items() if count and (single is None or sign == signs[0])]
+    # A sign that stands in the names and in the first row divides fields, even if some row is torn by it.
+    torn = [error for sign, error in failed.items() if all(sign in line for line in start)]
     if torn or single is None:
-        raise (torn or [error for _, error in failed.values()])[0]
+        raise (torn or list(failed.values()))[0]
     return single
 
 
@@ -141,7 +142,11 @@ def _named(file: Path, sign: str, rows: list[tuple[int, list[str]]], usual: str)
     full = [(line, fields) for line, fields in rows[1:] if len(header) == 1 or any(field.strip() for field in fields)]
     # A spreadsheet writes columns that were used once and are empty now.
     kept = [k for k, name in enumerate(header) if name or any(fields[k].strip() for _, fields in full)]
-    notes = [] if sign == usual else [f"{file.name} is read with {_CALLED.get(sign, repr(sign))} between its fields."]
+    notes = (
+        []
+        if sign == usual or len(header) == 1
+        else [f"{file.name} is read with {_CALLED.get(sign, repr(sign))} between its fields."]
+    )
     left_out = len(rows) - 1 - len(full)
     if left_out:
         notes.append(f"{left_out} rows of {file.name} in which every field is empty are left out.")

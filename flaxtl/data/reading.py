@@ -175,7 +175,7 @@ def _file(folder: Path, path: str) -> Path:
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:
     if HOLE in group_by and group_by not in table.columns:
         return from_paths(keys, group_by, "--group-by")
-    [name] = named(table, group_by) if "," not in group_by else [group_by]
+    name = named(table, group_by, " to group by")[0]
     column = table.columns[name]
     values = list(column.values)
     bare = [i for i in rows if is_missing(values[i])]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl.card import Columns
-from flaxtl.data.cells import is_list, is_missing, number
+from flaxtl.data.cells import is_date, is_list, is_missing, number
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
 from flaxtl.data.names import canonical_name
@@ -51,8 +51,13 @@ class Roles:
     notes: tuple[str, ...] = ()
 
 
-def named(table: Table, given: str | None) -> list[str]:
+def named(table: Table, given: str | None, purpose: str = "") -> list[str]:
     """Returns the columns that a user names: one, which may hold commas, or several with commas between.
+
+    Args:
+        table: that has them.
+        given: the names.
+        purpose: what they are for, as the message says it.
 
     Raises:
         DataError: there is no such column.
@@ -65,7 +70,7 @@ def named(table: Table, given: str | None) -> list[str]:
     for name in names:
         if name not in there:
             near = did_you_mean(name, table.columns) or f" Its columns are {listed(table.columns)}."
-            raise DataError(f"{table.title} has no column {name!r}.{near}")
+            raise DataError(f"{table.title} has no column {name!r}{purpose}.{near}")
     return [there[name] for name in names]
 
 
@@ -89,7 +94,7 @@ def roles_of(table: Table, reading: Reading) -> Roles:
     inputs = inputs or _inputs_called(table, [name for name in free if name not in labels])
     if inputs and labels:
         return Roles(tuple(inputs), tuple(labels))
-    free = _telling(table, [name for name in free if name not in (*inputs, *labels)])
+    free = _telling(table, [n for n in free if n not in (*inputs, *labels)], 1 if inputs or labels else 2)
     if not labels and not inputs:
         inputs, labels = _by_content(table, free)
     elif labels:
@@ -115,7 +120,7 @@ def inputs_in(table: Table, input_column: str | None, before: Columns | None) ->
         return list(table.columns)
     labels = [name for name in table.columns if _plain(name) in LABEL_NAMES or name in before.labels]
     free = _free(table, labels)
-    return _inputs_called(table, free) or _input_left(table, _telling(table, free))
+    return _inputs_called(table, free) or _input_left(table, _telling(table, free, 1))
 
 
 def unclear(table: Table, kind: str) -> DataError:
@@ -157,20 +162,18 @@ def _is_called_index(name: str) -> bool:
 
 def _free(table: Table, taken: Sequence[str]) -> list[str]:
     """Returns the columns that may be inputs or labels: not taken, not empty, and no numbering of the rows."""
-    found = []
-    for name, column in table.columns.items():
-        if name in taken:
-            continue
-        if column.kind is None and column.kept and not column.names:
-            values = list(column.values)
-            paths = all(isinstance(value, str) and modality_of(value) for value in values)
-            called = _plain(name) in (*INPUT_NAMES, *LABEL_NAMES)
-            if (not called and all(map(is_missing, values))) or (
-                not paths and (_is_called_index(name) or _is_numbering(name, values))
-            ):
-                continue
-        found.append(name)
-    return found
+    return [name for name, column in table.columns.items() if name not in taken and not _is_aside(name, column)]
+
+
+def _is_aside(name: str, column: Column) -> bool:
+    """Whether a column is empty or numbers the rows; paths are inputs whatever they are called."""
+    if column.kind is not None or not column.kept or column.names:
+        return False
+    values = list(column.values)
+    if all(map(is_missing, values)):
+        return _plain(name) not in (*INPUT_NAMES, *LABEL_NAMES)
+    paths = all(isinstance(value, str) and modality_of(value) for value in values)
+    return not paths and (_is_called_index(name) or _is_numbering(name, values))
 
 
 def _is_numbering(name: str, values: Sequence[Any]) -> bool:
@@ -181,8 +184,10 @@ def _is_numbering(name: str, values: Sequence[Any]) -> bool:
     return found[0] in (0.0, 1.0) and found == [found[0] + i for i in range(len(found))]
 
 
-def _telling(table: Table, names: list[str]) -> list[str]:
-    """Leaves out columns of one value, where others are left."""
+def _telling(table: Table, names: list[str], least: int) -> list[str]:
+    """Leaves out columns of one value, where more than so many columns are left."""
+    if len(names) <= least:
+        return names
     several = [n for n in names if not table.columns[n].kept or len(set(map(str, table.columns[n].values))) > 1]
     return several or names
 
@@ -215,7 +220,7 @@ def _inputs_called(table: Table, names: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Content:
-    """What a column holds: "files", "texts", "numbers" or "lists"; how many different values; their mean length."""
+    """What a column holds: "files", "texts", "numbers", "dates" or "lists"; how many different values; their mean length."""
 
     kind: str
     different: int
@@ -232,14 +237,16 @@ class _Content:
             return cls("lists", different, length)
         if all(number(value) is not None for value in values):
             return cls("numbers", different, length)
+        if values and all(map(is_date, values)):
+            return cls("dates", different, length)
         files = all(modality_of(text) for text in texts)
         return cls("files" if files else "texts", different, length)
 
     def is_input_beside(self, other: _Content) -> bool:
         """Whether this column is clearly the one of inputs, and the other that of labels."""
-        if self.kind in ("numbers", "lists") or other.kind == "files":
+        if self.kind in ("numbers", "dates", "lists") or other.kind == "files":
             return False
-        if self.kind == "files" or other.kind in ("numbers", "lists"):
+        if self.kind == "files" or other.kind in ("numbers", "dates", "lists"):
             return True
         fewer = other.different < self.different
         return 2 * other.different <= self.different or (fewer and 3 * other.length <= self.length)

@@ -131,10 +131,10 @@ def _require(table: Table, name: str, values: Sequence[Any], rows: Sequence[int]
     first = f"{name!r} is {_short(values[rows[0]])}"
     if len(rows) == len(values):
         raise DataError(f"{table.title} has no labels: {first} in all {len(rows)} rows. {table.way_out}")
-    raise DataError(
-        f"{len(rows)} of {len(values)} rows of {table.name} have no label: {first} in {table.at(rows[0], short=True)}. "
-        "Give them labels or remove them."
-    )
+    way_out = "Give it one or remove it."
+    if len(rows) > 1:
+        way_out = f"{len(rows)} of {len(values)} rows have none; give them labels or remove them."
+    raise DataError(f"{table.at(rows[0])} has no label: {first}. {way_out}")
 
 
 def _refuse_unlabelled(table: Table, name: str, values: Sequence[Any], explicit: bool) -> None:
@@ -159,7 +159,9 @@ def _refuse_unlabelled(table: Table, name: str, values: Sequence[Any], explicit:
 
 def _doubts(name: str, values: Sequence[Any]) -> list[str]:
     found = collections.Counter(value.strip() for value in values if is_doubtful(value))
-    return [f"{count} rows have the class {value!r} in {name!r}, not a missing one." for value, count in found.items()]
+    return [
+        f"{value!r} in {name!r} is read as a class, not as missing ({count} times)." for value, count in found.items()
+    ]
 
 
 def _require_one_kind(table: Table, name: str, values: Sequence[Any]) -> None:

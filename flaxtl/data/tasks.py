@@ -56,8 +56,8 @@ def inferred_task(table: Table, columns: Mapping[str, Column]) -> tuple[Task, st
         return _of_numbers(table, name, found)
     if all(is_date(value) for value in values):
         raise _unclear(table, name, f"dates such as {values[0]}", "if they are classes, set task to classification")
-    if all(is_almost_number(value) or number(value) is not None for value in values):
-        odd = next(value for value in values if is_almost_number(value))
+    odd = next((value for value in values if is_almost_number(value)), None)
+    if odd is not None and all(is_almost_number(value) or number(value) is not None for value in values):
         raise _unclear(
             table,
             name,
