@@ -68,7 +68,7 @@ def _weights(values: Any, n: int) -> np.ndarray:
 
 def _names(targets: Any, labels: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
     """Returns the class of each target, and the classes in order where the targets say it."""
-    values = list(targets)
+    values = [value.item() if isinstance(value, np.str_) else value for value in targets]
     several = [i for i, value in enumerate(values) if is_list(value)]
     if several:
         raise DataError(

@@ -142,11 +142,9 @@ def _named(file: Path, sign: str, rows: list[tuple[int, list[str]]], usual: str)
     full = [(line, fields) for line, fields in rows[1:] if len(header) == 1 or any(field.strip() for field in fields)]
     # A spreadsheet writes columns that were used once and are empty now.
     kept = [k for k, name in enumerate(header) if name or any(fields[k].strip() for _, fields in full)]
-    notes = (
-        []
-        if sign == usual or len(header) == 1
-        else [f"{file.name} is read with {_CALLED.get(sign, repr(sign))} between its fields."]
-    )
+    notes = []
+    if sign != usual and len(header) > 1:
+        notes.append(f"{file.name} is read with {_CALLED.get(sign, repr(sign))} between its fields.")
     left_out = len(rows) - 1 - len(full)
     if left_out:
         notes.append(f"{left_out} rows of {file.name} in which every field is empty are left out.")

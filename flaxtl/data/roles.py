@@ -220,7 +220,7 @@ def _inputs_called(table: Table, names: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Content:
-    """What a column holds: "files", "texts", "numbers", "dates" or "lists"; how many different values; their mean length."""
+    """What a column holds: "files", "texts", "numbers", "dates" or "lists"; how many values differ; their length."""
 
     kind: str
     different: int

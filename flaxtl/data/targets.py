@@ -159,9 +159,7 @@ def _refuse_unlabelled(table: Table, name: str, values: Sequence[Any], explicit:
 
 def _doubts(name: str, values: Sequence[Any]) -> list[str]:
     found = collections.Counter(value.strip() for value in values if is_doubtful(value))
-    return [
-        f"{value!r} in {name!r} is read as a class, not as missing ({count} times)." for value, count in found.items()
-    ]
+    return [f"{v!r} in {name!r} is read as a class, not as missing ({count} times)." for v, count in found.items()]
 
 
 def _require_one_kind(table: Table, name: str, values: Sequence[Any]) -> None:
@@ -275,7 +273,10 @@ def _refuse_two_signs(
 
 
 def _refuse_vectors(table: Table, name: str, cells: Sequence[Sequence[Any]], column: Column) -> None:
-    """Refuses lists of 0 and 1, one for each label: which labels they are nobody says."""
+    """Refuses lists of probabilities, or of 0 and 1, one for each label: which labels they are nobody says."""
+    for i, cell in enumerate(cells):
+        if any(value is not None and value % 1 for value in map(number, cell)):
+            raise DataError(f"{table.at(i)} has decimals within {_short(cell)} as {name!r}; expected names of labels.")
     lengths = {len(cell) for cell in cells}
     if len(cells) > 1 and len(lengths) == 1 and min(lengths) > 1 and not column.names:
         flat = [number(item) for cell in cells for item in cell]
