@@ -129,7 +129,7 @@ def test_groups_of_a_folder_and_of_a_table_are_never_divided(tmp_path):
     assert not {found.groups[i] for i in kept} & {found.groups[i] for i in held}
     with pytest.raises(DataError, match=r"no column 'speakr' to group by\. Did you mean 'speaker'"):
         from_csv(tmp_path / "t.csv", group_by="speakr")
-    with pytest.raises(DataError, match=r"1 examples of .* have no group in 'speaker': 2"):
+    with pytest.raises(DataError, match=r"1 of 2 rows of .* have no group in 'speaker': line 3"):
         from_csv(table(tmp_path, "text,label,speaker\nx,a,s\ny,b,\n", "u.csv"), group_by="speaker")
 
 
@@ -225,11 +225,14 @@ def test_numbers_to_be_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        ("text,a,b\nx,1,0\n", {"label_column": "a,b"}, "One example has one class.*--task multilabel or --task regr"),
+        ("text,a,b\nx,p,q\n", {"label_column": "a,b"}, "One example has one class.*--task multilabel or --task regr"),
+        ("text,a,b\nx,1,0\ny,0,1\n", {"label_column": "a,b"}, "each row has exactly one 1 in 'a', 'b'.*--task multi"),
         ("text,a,b\nx,1,2\n", {"label_column": "a,b", "task": "multilabel"}, "has '2' as 'b'; expected 0 or 1, no or"),
         ("text,label\nx,much\n", {"task": "regression"}, "has 'much' as 'label'; expected a finite number"),
-        ("text,label\nx,nan\n", {"task": "regression"}, "has 'nan' as 'label'; expected a finite number"),
-        ("text,label\nx,\n", {"task": "regression"}, "lacks 'text' or 'label'"),
+        ("text,label\nx,nan\n", {"task": "regression"}, "has no labels: 'label' is 'nan' in all 1 rows"),
+        ("text,label\nx,1\ny,\n", {"task": "regression"}, "Line 3 of .* has no label: 'label' is ''"),
+        ("text,label\nx,1e39\n", {"task": "regression"}, "has '1e39' as 'label'; expected a finite number"),
+        ("text;label\nx;1,5\n", {"task": "regression"}, "'1,5' as 'label'; expected a finite number such as 1.5"),
     ],
 )
 def test_labels_that_the_task_cannot_have(content, settings, words, tmp_path):
@@ -239,7 +242,7 @@ def test_labels_that_the_task_cannot_have(content, settings, words, tmp_path):
 
 def test_a_folder_says_classes_only(tmp_path):
     tiny.folder(tmp_path / "p", per_class=1)
-    with pytest.raises(DataError, match=r"says one class an example\. For --task multilabel give a table"):
+    with pytest.raises(DataError, match=r"says one class an example\. For task multilabel \(--task\) give a table"):
         open_source(tmp_path / "p", task="multilabel")
 
 

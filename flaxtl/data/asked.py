@@ -48,7 +48,7 @@ def as_source(data: Any, modality: str, *, columns: Columns | None = None, shape
         return data
     if isinstance(data, Splits):
         raise DataError("The data has several parts; choose one of them, such as data.test.")
-    _refuse(data)
+    _refuse(data, modality)
     data = data.read() if isinstance(data, io.IOBase) else data
     if isinstance(data, (str, PurePath, bytes, pillow.Image, Clip)):
         data = [data]
@@ -63,11 +63,12 @@ def as_source(data: Any, modality: str, *, columns: Columns | None = None, shape
     return _of_entries(list(data), data, modality, columns)
 
 
-def _refuse(data: Any) -> None:
-    """Refuses what has no order of examples, or whose columns have names."""
+def _refuse(data: Any, modality: str) -> None:
+    """Refuses what has no order of examples, or whose columns have names, unless these are plain numbers."""
     if isinstance(data, (Mapping, set, frozenset)):
         raise DataError(f"{type(data).__name__} cannot be used as data; give a list of its examples.")
-    if hasattr(data, "column_names") or (hasattr(data, "columns") and hasattr(data, "iloc")):
+    frame = hasattr(data, "columns") and hasattr(data, "iloc")
+    if hasattr(data, "column_names") or (frame and modality != "array"):
         raise DataError(
             f"{type(data).__name__} cannot be used as data; give a list of one column's values, such as "
             "list(data['text']), or of several columns their values as an array."
@@ -79,7 +80,10 @@ def _of_entries(entries: list[Any], data: Any, modality: str, columns: Columns |
         raise DataError("There is nothing to predict: the list is empty.")
     missing = [i for i, entry in enumerate(entries) if not isinstance(entry, str) and is_missing(entry)]
     if missing:
-        raise DataError(f"{len(missing)} of {len(entries)} entries are missing ({entries[missing[0]]}): {missing[0]}.")
+        raise DataError(
+            f"Entry {missing[0]} of the list is {entries[missing[0]]!r}; {len(missing)} of {len(entries)} entries are "
+            "missing. Leave them out."
+        )
     if modality == "text" and all(isinstance(e, str) or _is_pair(e) for e in entries):
         _refuse_names(entries)
         return Source.of("text", [str(e) if isinstance(e, str) else (str(e[0]), str(e[1])) for e in entries])

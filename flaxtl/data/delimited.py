@@ -79,8 +79,9 @@ def read_delimited(file: Path) -> Delimited:
     """
     text, usual = read_text_file(file), "\t" if file.suffix.lower() == ".tsv" else ","
     first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
-        return _named(file, *_fitting(file, rest, (first.strip()[4],), 1), usual)
+    first = first.rstrip("\r")
+    if first.lower().startswith("sep=") and len(first) == 5:
+        return _named(file, *_fitting(file, rest, (first[4],), 1), usual)
     others = (sign for sign in _SEPARATORS if sign != usual)
     return _named(file, *_fitting(file, text, (usual, *others), 0), usual)
 

@@ -34,6 +34,7 @@ _INDEX = re.compile(r"unnamed(:_?\d+)?(_level_\d+)?|index|idx|id|row|row_?id|row
 # So few rows may be numbered by chance.
 _NUMBERED = 5
 _WORDS_OF_A_NAME = 5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,9 @@ def numbers_of(column: Column) -> np.ndarray | None:
     if column.kind is not None or not column.kept:
         return None
     found = [number(value) for value in column.values]
-    return None if None in found or not found else np.asarray(found, np.float32)
+    if not found or any(value is None or abs(value) >= _LARGEST for value in found):
+        return None
+    return np.asarray(found, np.float32)
 
 
 def _plain(name: str) -> str:

@@ -29,6 +29,7 @@ from flaxtl.errors import DataError, listed
 if TYPE_CHECKING:
     from flaxtl.data.columns import Column, Table
 
+_LARGEST = float(np.finfo(np.float32).max)
 _YES = {"1", "1.0", "true", "yes"}
 
 
@@ -196,7 +197,6 @@ def _flags(table: Table, columns: dict[str, Column]) -> Labelled:
 def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labelled:
     values = list(column.values)
     cells, notes = _cells(table, name, values)
-    _refuse_vectors(table, name, cells, column)
     sets = []
     for i, cell in enumerate(cells):
         if any(is_missing(item) or (column.names and number(item) == -1) for item in cell):
@@ -209,6 +209,7 @@ def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labe
                 "of the labels, set task to multilabel (--task multilabel)."
             )
         sets.append(_named(table, name, column.names, cell) if column.names else class_names(cell))
+    _refuse_vectors(table, name, cells, column)
     labels = column.names or natural_order({label for names in sets for label in names})
     if not labels:
         raise DataError(f"{table.title} has no labels: no row of {name!r} holds one. {table.way_out}")
@@ -294,7 +295,7 @@ def _regression(table: Table, columns: dict[str, Column]) -> Labelled:
         _require(table, name, values, [i for i, value in enumerate(values) if is_missing(value)])
         numbers = [number(value, padded=True) for value in values]
         for i, found in enumerate(numbers):
-            if found is None or not abs(found) < np.finfo(np.float32).max:
+            if found is None or not abs(found) < _LARGEST:
                 hint = " such as 1.5, with a point and no signs" if is_almost_number(values[i]) else ""
                 hint = " (dates are none)" if is_date(values[i]) else hint
                 raise DataError(f"{table.at(i)} has {_short(values[i])} as {name!r}; expected a finite number{hint}.")

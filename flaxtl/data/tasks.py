@@ -136,7 +136,7 @@ def _of_texts(table: Table, name: str, values: Sequence[str]) -> tuple[Task, str
 def _of_several(table: Table, columns: Mapping[str, Column]) -> tuple[Task, str | None]:
     names = listed(map(repr, columns))
     rows = list(zip(*(column.values for column in columns.values()), strict=True))
-    if all(is_flag(value) for row in rows for value in row):
+    if all(is_flag(value) or is_missing(value) for row in rows for value in row):
         if all(sum(number(v) == 1 or str(v).strip().lower() in ("true", "yes") for v in row) == 1 for row in rows):
             raise DataError(
                 f"What is to be learned from {table.name} is not clear: each row has exactly one 1 in {names}. Set "
