@@ -61,6 +61,17 @@ def test_an_index_beside_numbers_is_none_of_the_numbers(tmp_path):
     assert np.asarray(found.raw).tolist() == [[1.5, 2], [2, 1], [3, 2], [4, 1]]
 
 
+@pytest.mark.parametrize("cell", ["", "nan", "NA"])
+def test_a_missing_number_of_an_input_is_named(cell, tmp_path):
+    file = table(tmp_path, "w,h,label", [1, 2, 3, 4], [1, 2, cell, 4], "abab")
+    if cell == "NA":  # no number, and no word for a missing one
+        with pytest.raises(DataError, match="which one holds the input cannot be inferred"):
+            open_source(file)
+        return
+    with pytest.raises(DataError, match=rf"Line 4 of .* has '{cell}' in 'h'; expected a number in each cell"):
+        open_source(file)
+
+
 def test_with_the_input_known_the_one_column_left_is_the_label(tmp_path):
     found = open_source(table(tmp_path, "text,outcome2", list("ab"), list("xy")))
     assert found.labels == ("x", "y")
@@ -173,6 +184,11 @@ def test_rows_of_separators_are_left_out_and_noted_and_lines_stay_right(tmp_path
     found = open_source(tmp_path / "t.csv")
     assert (found.raw, found.keys) == (["a\nb", "c"], ("t.csv:2", "t.csv:6"))
     assert found.notes == ("2 rows of t.csv in which every field is empty are left out.",)
+
+
+def test_a_text_may_be_as_long_as_a_book(tmp_path):
+    (tmp_path / "t.csv").write_text(f"text,label\n{'word ' * 60_000},a\nb,c\n")
+    assert len(open_source(tmp_path / "t.csv").raw[0]) == 300_000
 
 
 def test_spaces_behind_separators_are_no_part_of_names_or_classes(tmp_path):

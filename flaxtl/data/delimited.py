@@ -114,6 +114,8 @@ def _rows(file: Path, text: str, sign: str, before: int) -> list[tuple[int, list
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True, skipinitialspace=spaced)
     found: list[tuple[int, list[str]]] = []
     line = 1
+    # The limit is the csv module's own, for all its readers; a text may be as long as a book.
+    usual = csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))
     try:
         for fields in reader:
             if fields:
@@ -130,6 +132,8 @@ def _rows(file: Path, text: str, sign: str, before: int) -> list[tuple[int, list
             f"{file} is not a well-formed table at line {reader.line_num + before}: {error}. Quotes within a field are "
             "doubled."
         ) from error
+    finally:
+        csv.field_size_limit(usual)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flaxtl.data.columns import Column, LazyList, Reading, Table
 from flaxtl.data.parquet import sniffed
-from flaxtl.data.parts import parts_of, sources_of
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
 
@@ -23,7 +23,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
 
     Args:
         name: owner/name[:configuration], or a folder, of files or as `save_to_disk` wrote it.
-        split: see `parts.parts_of`; slices such as train[:10%] are understood.
+        split: see `set_parts.parts_of`; slices such as train[:10%] are understood.
         reading: which columns are what.
 
     Raises:

@@ -13,7 +13,7 @@ from flaxtl.data.columns import Reading
 from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
-from flaxtl.data.parts import joined, parts_of
+from flaxtl.data.set_parts import joined, parts_of
 from flaxtl.data.selecting import HOLE, select
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_table
@@ -95,7 +95,7 @@ _SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": fro
 
 
 def with_split(data: Source | Splits, split: str | None, place: str) -> Source | Splits:
-    """Returns the parts that a user names of data that is read already; see `parts.parts_of`.
+    """Returns the parts that a user names of data that is read already; see `set_parts.parts_of`.
 
     Raises:
         DataError: there is no such part.

@@ -12,7 +12,7 @@ from typing import Any
 
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
-from flaxtl.data.parts import parts_of, sources_of
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import divided
 from flaxtl.errors import DataError
@@ -29,7 +29,7 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
 
     Args:
         path: a file or a folder.
-        split: see `parts.parts_of`.
+        split: see `set_parts.parts_of`.
         reading: which columns are what.
 
     Raises:

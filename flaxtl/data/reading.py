@@ -140,7 +140,15 @@ def _several(table: Table, names: Sequence[str]) -> tuple[str, Any]:
     columns = [table.columns[name] for name in names]
     numbers = [numbers_of(column) for column in columns]
     if all(values is not None for values in numbers):
-        return "array", np.stack([values for values in numbers if values is not None], axis=1)
+        found = np.stack([values for values in numbers if values is not None], axis=1)
+        bare = np.argwhere(np.isnan(found))
+        if len(bare):
+            row, place = map(int, bare[0])
+            raise DataError(
+                f"{table.at(row)} has {columns[place].values[row]!r} in {names[place]!r}; expected a number in each "
+                f"cell. {len(bare)} cells are missing: fill them or leave these rows out."
+            )
+        return "array", found
     if len(columns) == 2 and all(column.kind in (None, "text") for column in columns):
         first, second = (map(str, column.values) for column in columns)
         return "text", list(zip(first, second, strict=True))

@@ -138,13 +138,15 @@ def ids_of(table: Table, used: Sequence[str]) -> str | None:
 
 
 def numbers_of(column: Column) -> np.ndarray | None:
-    """Returns a column's values as float32, or None if one of them is no number."""
+    """Returns a column's values as float32, NaN for those that are missing; None if one is no finite number."""
     if column.kind is not None or not column.kept:
         return None
-    found = [number(value) for value in column.values]
-    if not found or any(value is None or abs(value) >= _LARGEST for value in found):
+    try:
+        found = np.asarray([np.nan if is_missing(value) else float(value) for value in column.values])
+    except (TypeError, ValueError):
         return None
-    return np.asarray(found, np.float32)
+    there = found[~np.isnan(found)]
+    return found.astype(np.float32) if there.size and (np.abs(there) < _LARGEST).all() else None
 
 
 def _plain(name: str) -> str:
@@ -183,8 +185,8 @@ def _is_numbering(name: str, values: Sequence[Any]) -> bool:
     """Whether values count the rows, from 0 or 1; a column that is called a label may hold such by chance."""
     if len(values) < _NUMBERED or _plain(name) in (*LABEL_NAMES, *_MORE_LABELS):
         return False
-    found = [number(value) for value in values]
-    return found[0] in (0.0, 1.0) and found == [found[0] + i for i in range(len(found))]
+    first = number(values[0])
+    return first in (0.0, 1.0) and all(number(value) == first + i for i, value in enumerate(values))
 
 
 def _telling(table: Table, names: list[str], least: int) -> list[str]:

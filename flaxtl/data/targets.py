@@ -98,7 +98,7 @@ def _classification(table: Table, name: str, column: Column, explicit: bool) -> 
     _require(table, name, values, [i for i, value in enumerate(values) if is_missing(value)])
     if column.names:
         found = _named(table, name, column.names, values)
-        return Labelled("classification", column.names, tuple(found))
+        return Labelled("classification", tuple(map(class_name, column.names)), tuple(found))
     for i, value in enumerate(values):
         if is_list(value) or isinstance(value, dict) or is_quoted_list(value):
             raise DataError(
@@ -210,7 +210,7 @@ def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labe
             )
         sets.append(_named(table, name, column.names, cell) if column.names else class_names(cell))
     _refuse_vectors(table, name, cells, column)
-    labels = column.names or natural_order({label for names in sets for label in names})
+    labels = tuple(map(class_name, column.names)) or natural_order({label for names in sets for label in names})
     if not labels:
         raise DataError(f"{table.title} has no labels: no row of {name!r} holds one. {table.way_out}")
     place = {label: k for k, label in enumerate(labels)}

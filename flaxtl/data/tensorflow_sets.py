@@ -16,7 +16,7 @@ import numpy as np
 
 from flaxtl.data.audio import Clip
 from flaxtl.data.columns import Column, LazyList, Reading, Table
-from flaxtl.data.parts import parts_of, sources_of
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, did_you_mean, listed
 
@@ -33,7 +33,7 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
 
     Args:
         name: name[/config][:version], or the directory of one version.
-        split: see `parts.parts_of`; slices such as train[:10%] are understood.
+        split: see `set_parts.parts_of`; slices such as train[:10%] are understood.
         reading: which features are what; by default those that the set calls its supervised keys.
 
     Raises:
