@@ -64,12 +64,10 @@ def test_an_index_beside_numbers_is_none_of_the_numbers(tmp_path):
 @pytest.mark.parametrize("cell", ["", "nan", "NA"])
 def test_a_missing_number_of_an_input_is_named(cell, tmp_path):
     file = table(tmp_path, "w,h,label", [1, 2, 3, 4], [1, 2, cell, 4], "abab")
-    if cell == "NA":  # no number, and no word for a missing one
-        with pytest.raises(DataError, match="which one holds the input cannot be inferred"):
-            open_source(file)
-        return
     with pytest.raises(DataError, match=rf"Line 4 of .* has '{cell}' in 'h'; expected a number in each cell"):
         open_source(file)
+    with pytest.raises(DataError, match="which one holds the input cannot be inferred"):
+        open_source(table(tmp_path, "w,h,label", [1, 2, 3, 4], [1, 2, "wide", 4], "abab"))
 
 
 def test_with_the_input_known_the_one_column_left_is_the_label(tmp_path):

@@ -13,8 +13,8 @@ from flaxtl.data.columns import Reading
 from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
-from flaxtl.data.set_parts import joined, parts_of
 from flaxtl.data.selecting import HOLE, select
+from flaxtl.data.set_parts import joined, parts_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_table
 from flaxtl.data.tensorflow_sets import from_tfds

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl.card import Columns
-from flaxtl.data.cells import is_date, is_list, is_missing, number
+from flaxtl.data.cells import is_date, is_doubtful, is_list, is_missing, number
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
 from flaxtl.data.names import canonical_name
@@ -142,11 +142,20 @@ def numbers_of(column: Column) -> np.ndarray | None:
     if column.kind is not None or not column.kept:
         return None
     try:
-        found = np.asarray([np.nan if is_missing(value) else float(value) for value in column.values])
+        found = np.asarray(list(map(_float, column.values)))
     except (TypeError, ValueError):
         return None
     there = found[~np.isnan(found)]
     return found.astype(np.float32) if there.size and (np.abs(there) < _LARGEST).all() else None
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        if is_missing(value) or is_doubtful(value):
+            return np.nan
+        raise
 
 
 def _plain(name: str) -> str:
@@ -225,7 +234,7 @@ def _inputs_called(table: Table, names: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Content:
-    """What a column holds: "files", "texts", "numbers", "dates" or "lists"; how many values differ; their length."""
+    """What a column holds: "files", "texts", "numbers", "dates", "lists" or "mixed"; how many differ; their length."""
 
     kind: str
     different: int
@@ -242,6 +251,8 @@ class _Content:
             return cls("lists", different, length)
         if all(number(value) is not None for value in values):
             return cls("numbers", different, length)
+        if 2 * sum(number(value) is not None for value in values) >= len(values):
+            return cls("mixed", different, length)
         if values and all(map(is_date, values)):
             return cls("dates", different, length)
         files = all(modality_of(text) for text in texts)
@@ -249,16 +260,16 @@ class _Content:
 
     def is_input_beside(self, other: _Content) -> bool:
         """Whether this column is clearly the one of inputs, and the other that of labels."""
-        if self.kind in ("numbers", "dates", "lists") or other.kind == "files":
+        if self.kind in ("numbers", "mixed", "dates", "lists") or other.kind == "files":
             return False
-        if self.kind == "files" or other.kind in ("numbers", "dates", "lists"):
+        if self.kind == "files" or other.kind in ("numbers", "mixed", "dates", "lists"):
             return True
         fewer = other.different < self.different
         return 2 * other.different <= self.different or (fewer and 3 * other.length <= self.length)
 
     def is_label_of(self, rows: int) -> bool:
         """Whether the values may be classes: each occurs about twice or more."""
-        return self.kind in ("texts", "numbers", "lists") and 1 < self.different <= rows / 2
+        return self.kind in ("texts", "numbers", "mixed", "lists") and 1 < self.different <= rows / 2
 
 
 def _by_content(table: Table, names: Sequence[str]) -> tuple[list[str], list[str]]:

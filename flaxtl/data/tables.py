@@ -11,8 +11,8 @@ from flaxtl.card import Task
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.delimited import read_delimited, read_text_file
 from flaxtl.data.folder import BadFile
-from flaxtl.data.set_parts import sources_of, tables_by_column
 from flaxtl.data.reading import source_of
+from flaxtl.data.set_parts import sources_of, tables_by_column
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, listed
 
