@@ -23,6 +23,7 @@ import numpy as np
 from flaxtl.activations.identity import content_digest
 from flaxtl.data.rows import Row
 from flaxtl.errors import DataError
+from flaxtl.places import cache_root, expanded
 
 INDEX = "index.sqlite"
 _TABLES = """
@@ -93,7 +94,7 @@ class Store:
         Raises:
             DataError: the folder cannot be made or read.
         """
-        self.folder, self.limit = Path(folder).expanduser(), limit
+        self.folder, self.limit = expanded(folder), limit
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,12 @@ class Store:
                 f"The cache of activations {self.folder} cannot be used: {error}. "
                 "Choose another --cache, or --cache off."
             ) from error
+
+    @classmethod
+    def of_user(cls, *, limit: float = 10e9) -> Store:
+        """Returns the store in the user's cache directory; where none can be written, a temporary one."""
+        root = cache_root()
+        return cls.temporary() if root is None else cls(root / "activations", limit=limit)
 
     @classmethod
     def temporary(cls) -> Store:
@@ -247,12 +254,6 @@ class Store:
                     file.unlink(missing_ok=True)
                     dropped.append(name)
         return dropped
-
-
-def default_folder() -> Path:
-    """Returns the user's own place for activations."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "flaxtl" / "activations"
 
 
 def _rows(form: RowForm, values: np.ndarray, places: Sequence[tuple[int, int, int, int]]) -> list[Row] | None:
