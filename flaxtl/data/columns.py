@@ -11,8 +11,8 @@ import numpy as np
 
 from flaxtl.card import Task
 from flaxtl.data.folder import SPLIT_FOLDERS, modality_of, modality_of_files, readable
+from flaxtl.data.patterns import from_paths, is_pattern
 from flaxtl.data.records import Record
-from flaxtl.data.selecting import HOLE, from_paths
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.targets import labelled
 from flaxtl.errors import DataError, did_you_mean, listed
@@ -316,7 +316,7 @@ def _files(table: Table, paths: Sequence[str]) -> list[Path]:
 
 
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:
-    if HOLE in group_by and group_by not in table.columns:
+    if is_pattern(group_by) and group_by not in table.columns:
         return from_paths(keys, group_by, "--group-by")
     if group_by not in table.columns:
         near = did_you_mean(group_by, table.columns) or f" Its columns are {listed(table.columns)}."

@@ -17,7 +17,8 @@ from flaxtl.data.columns import Reading, joined, parts_of
 from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
-from flaxtl.data.selecting import HOLE, select
+from flaxtl.data.patterns import is_pattern
+from flaxtl.data.selecting import class_map, select
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_csv, from_jsonl
 from flaxtl.data.tensorflow_sets import from_tfds
@@ -42,6 +43,7 @@ def open_source(
     limit: int | None = None,
     seed: int = 0,
     on_bad_file: BadFile = "error",
+    known_classes: Sequence[str] = (),
 ) -> Source | Splits:
     """Opens labelled data by its name.
 
@@ -50,7 +52,8 @@ def open_source(
             tensorflow-datasets has prepared, hf:owner/name[:config] for one of the Hugging Face hub or a folder that
             its library wrote, or "digits" for scikit-learn's 1,797 digits of 8×8.
         input_column: of a table; "a,b" for pairs of texts or several numbers.
-        label_column: of a table; "a,b" for several outputs. Of a folder, a pattern of paths with {} for the class.
+        label_column: of a table; "a,b" for several outputs. Of a folder, a pattern of paths with {} for the class; see
+            `from_paths`.
         task: what the labels are; by default one class an example.
         split: of a set with several, the one to take, or "train=…,test=…".
         group_by: a column of a table, or a pattern of paths with {} for the group.
@@ -59,6 +62,8 @@ def open_source(
         limit: see `limited`; of several parts the training part alone is limited.
         seed: of the limit.
         on_bad_file: what to do with an unreadable file.
+        known_classes: names that are classes even where a folder's name looks like a part of the data or "unknown",
+            such as those of the model that is to be measured.
 
     Raises:
         DataError: it does not exist or cannot be read as labelled data.
@@ -68,12 +73,15 @@ def open_source(
         100
     """
     reading = Reading(input_column, label_column, group_by, task or "classification", on_bad_file)
-    found, grouped = _opened(spec, reading, split)
+    named = [*known_classes, *(name for name, new in class_map(classes).items() if new is not None)]
+    found, grouped = _opened(spec, reading, split, named)
     by_path = None if grouped else group_by
     return select(found, group_by=by_path, test_groups=test_groups, classes=classes, limit=limit, seed=seed)
 
 
-def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Source | Splits, bool]:
+def _opened(
+    spec: str | Path, reading: Reading, split: str | None, classes: Sequence[str]
+) -> tuple[Source | Splits, bool]:
     """Returns the data and whether its groups are in it already."""
     path, name = expanded(spec), str(spec)
     kind, colon, rest = name.partition(":")
@@ -93,9 +101,9 @@ def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Sour
         raise DataError(f"{spec} says one class an example. For --task {reading.task} give a table.")
     if name == "digits" and not path.exists():
         return with_split(digits(), split, name), False
-    pattern = reading.label_column if reading.label_column and HOLE in reading.label_column else None
-    found = from_folder(path, classes_by=pattern, on_bad_file=reading.on_bad_file)
-    return with_split(found, split, str(path)), False
+    pattern = reading.label_column if reading.label_column and is_pattern(reading.label_column) else None
+    found = from_folder(path, classes_by=pattern, on_bad_file=reading.on_bad_file, split=split, classes=classes)
+    return found, False
 
 
 _SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": from_hf}
