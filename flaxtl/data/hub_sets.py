@@ -95,7 +95,8 @@ def _column(datasets: Any, data: Any, name: str, feature: Any) -> Column:
     if type(feature) in kinds:
         return Column(values, kinds[type(feature)], kept=False)
     if isinstance(feature, dict) and {"bytes", "path"} <= set(feature):  # a file whose kind nobody wrote down
-        return Column(values, sniffed(values[0]) if len(values) else "text", kept=False)
+        first = next((value for value in values if value is not None), b"")
+        return Column(values, sniffed(first), kept=False)
     inner = getattr(feature, "feature", feature)
     names = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else ()
     return Column(LazyList(data.num_rows, functools.partial(_whole, data, name)), None, names)
@@ -119,4 +120,6 @@ class _Values(Sequence[Any]):
         value = self.data[int(i)][self.name]
         if not isinstance(value, dict):
             return value
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+        if value["bytes"] is not None:
+            return value["bytes"]
+        return None if value["path"] is None else Path(value["path"])

@@ -104,7 +104,8 @@ def _column(arrow: Any, name: str, said: Mapping[str, Any], folder: Path) -> Col
     files = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
     if files or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
         column = ArrowColumn(values, folder)
-        modality = _KINDS.get(str(said.get("_type"))) or sniffed(column[0] if len(column) else b"")
+        first = next((value for value in column if value is not None), b"")
+        modality = _KINDS.get(str(said.get("_type"))) or sniffed(first)
         return Column(column, modality, kept=False)
     if pyarrow.types.is_list(kind) and pyarrow.types.is_floating(kind.value_type):
         return Column(values.to_pylist(), "array")
@@ -146,4 +147,6 @@ class ArrowColumn(Sequence[Any]):
         value = self.values[i].as_py()
         if not isinstance(value, dict):
             return value
-        return value["bytes"] if value["bytes"] is not None else self.folder / str(value["path"])
+        if value["bytes"] is not None:
+            return value["bytes"]
+        return None if value["path"] is None else self.folder / str(value["path"])
