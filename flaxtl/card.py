@@ -258,7 +258,8 @@ class Card:
 
     def write(self, directory: Path) -> None:
         """Writes card.json into a directory."""
-        (directory / FILE_NAME).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        (directory / FILE_NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def read(cls, directory: Path) -> Card:

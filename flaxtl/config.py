@@ -398,7 +398,8 @@ def load(kind: type[C], file: str | Path) -> C:
 
 def save(config: Any, file: Path) -> None:
     """Writes a config as YAML, every setting included, so that the file reproduces the run."""
-    file.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def parse(kind: type[C], arguments: list[str], *, program: str, default: C | None = None) -> C:

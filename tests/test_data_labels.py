@@ -191,7 +191,7 @@ def test_two_unicode_forms_of_a_name_are_one_class(word, tmp_path):
 def test_names_that_differ_in_case_or_spaces_are_noted(tmp_path):
     found = open_source(csv_of(tmp_path, ["sad", "Sad", "sad ", "glad"]))
     assert len(found.labels) == 4
-    assert "'Sad' and 'sad' and 'sad ' differ in case or spaces alone" in found.notes[0]
+    assert "'Sad', 'sad', 'sad ' differ only in capital letters or spaces; they are kept apart" in found.notes[0]
     assert open_source(csv_of(tmp_path, ["sad", "glad"])).notes == ()
 
 

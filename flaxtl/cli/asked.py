@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from flaxtl.card import NOUNS, Card, Text
 from flaxtl.config import PredictConfig
 from flaxtl.data import Source, texts_to_predict, to_predict, together
 from flaxtl.errors import ConfigError, DataError
+from flaxtl.places import expanded
 
 STDIN = "-"
 
@@ -32,7 +32,7 @@ def asked(config: PredictConfig, card: Card) -> Source:
     found: list[Source] = []
     paths = [path for path in config.paths if path != STDIN]
     if isinstance(spec, Text):
-        absent = [path for path in paths if not Path(path).expanduser().exists()]
+        absent = [path for path in paths if not expanded(path).exists()]
         if absent:
             raise DataError(f"There is no file {absent[0]}. If it is a text itself, write --text {absent[0]!r}.")
         pair = spec.pair

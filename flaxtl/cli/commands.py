@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from flaxtl.cli.printing import print_json, print_json_text
 from flaxtl.config import (
     CompareConfig,
     ConvertConfig,
@@ -50,7 +50,10 @@ def _print(result: Any, as_json: bool) -> int:
 
     if not processes.first():
         return 0
-    print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else result.summary())
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result.summary())
     return 0
 
 
@@ -105,8 +108,10 @@ def predict(config: PredictConfig) -> int:
     if source.skipped:
         skipped = listed(path for path, _ in source.skipped)
         print(f"{len(source.skipped)} unreadable files were skipped: {skipped}", file=sys.stderr)
-    form = {"text": predictions.to_text, "csv": predictions.to_csv, "json": predictions.to_json}
-    print(form[config.format](), end="")
+    if config.format == "json":
+        print_json_text(predictions.to_json())
+    else:
+        print(predictions.to_csv() if config.format == "csv" else predictions.to_text(), end="")
     return 0
 
 

@@ -18,7 +18,8 @@ from flaxtl.data.folder import modality_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES
 from flaxtl.data.unlabelled import to_predict
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.places import expanded
 
 _PICTURES = (bytes, pillow.Image)
 _SOUNDS = (bytes, Clip)
@@ -140,8 +141,8 @@ def _is_name(text: str) -> bool:
 
 def _exists(text: str) -> bool:
     try:
-        return bool(text.strip()) and Path(text).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, an unknown user
+        return bool(text.strip()) and expanded(text).exists()
+    except (OSError, ValueError, ConfigError):  # too long for a name, a zero byte, an unknown user
         return False
 
 

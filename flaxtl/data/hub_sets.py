@@ -13,6 +13,7 @@ from flaxtl.data.parquet import sniffed
 from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
+from flaxtl.places import expanded
 
 
 def from_hf(name: str, *, split: str | None = None, reading: Reading | None = None) -> Source | Splits:
@@ -62,7 +63,7 @@ def _read(opened: _Parts, place: str, split: str) -> Any:
 
 
 def _opened(datasets: Any, name: str) -> _Parts:
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     path, config = name, None
     if not folder.exists() and ":" in name:
         path, _, config = name.partition(":")
@@ -95,7 +96,8 @@ def _column(datasets: Any, data: Any, name: str, feature: Any) -> Column:
     if type(feature) in kinds:
         return Column(values, kinds[type(feature)], kept=False)
     if isinstance(feature, dict) and {"bytes", "path"} <= set(feature):  # a file whose kind nobody wrote down
-        return Column(values, sniffed(values[0]) if len(values) else "text", kept=False)
+        first = next((value for value in values if value is not None), b"")
+        return Column(values, sniffed(first), kept=False)
     inner = getattr(feature, "feature", feature)
     names = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else ()
     return Column(LazyList(data.num_rows, functools.partial(_whole, data, name)), None, names)
@@ -119,4 +121,6 @@ class _Values(Sequence[Any]):
         value = self.data[int(i)][self.name]
         if not isinstance(value, dict):
             return value
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+        if value["bytes"] is not None:
+            return value["bytes"]
+        return None if value["path"] is None else Path(value["path"])

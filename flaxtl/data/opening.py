@@ -13,12 +13,14 @@ from flaxtl.data.columns import Reading
 from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
-from flaxtl.data.selecting import HOLE, select
+from flaxtl.data.patterns import is_pattern
+from flaxtl.data.selecting import class_map, select
 from flaxtl.data.set_parts import joined, parts_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_table
 from flaxtl.data.tensorflow_sets import from_tfds
 from flaxtl.errors import DataError, listed
+from flaxtl.places import expanded
 
 
 def open_source(
@@ -35,6 +37,7 @@ def open_source(
     seed: int = 0,
     on_bad_file: BadFile = "error",
     columns: Columns | None = None,
+    known_classes: Sequence[str] = (),
 ) -> Source | Splits:
     """Opens labelled data by its name.
 
@@ -43,7 +46,8 @@ def open_source(
             tensorflow-datasets has prepared, hf:owner/name[:config] for one of the Hugging Face hub or a folder that
             its library wrote, or "digits" for scikit-learn's 1,797 digits of 8×8.
         input_column: of a table; "a,b" for pairs of texts or several numbers.
-        label_column: of a table; "a,b" for several outputs. Of a folder, a pattern of paths with {} for the class.
+        label_column: of a table; "a,b" for several outputs. Of a folder, a pattern of paths with {} for the class; see
+            `from_paths`.
         task: what the labels are; by default inferred where that is clear, and then said in the source's notes.
         split: of a set with several, the one to take, or "train=…,test=…".
         group_by: a column of a table, or a pattern of paths with {} for the group.
@@ -53,6 +57,8 @@ def open_source(
         seed: of the limit.
         on_bad_file: what to do with an unreadable file.
         columns: of an earlier table, such as `model.card.columns`; taken where this table has them and none are named.
+        known_classes: names that are classes even where a folder's name looks like a part of the data or "unknown",
+            such as those of the model that is to be measured.
 
     Raises:
         DataError: it does not exist or cannot be read as labelled data.
@@ -62,14 +68,17 @@ def open_source(
         100
     """
     reading = Reading(input_column, label_column, group_by, task, on_bad_file, columns)
-    found, grouped = _opened(spec, reading, split)
+    named = [*known_classes, *(name for name, new in class_map(classes).items() if new is not None)]
+    found, grouped = _opened(spec, reading, split, named)
     by_path = None if grouped else group_by
     return select(found, group_by=by_path, test_groups=test_groups, classes=classes, limit=limit, seed=seed)
 
 
-def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Source | Splits, bool]:
+def _opened(
+    spec: str | Path, reading: Reading, split: str | None, classes: Sequence[str]
+) -> tuple[Source | Splits, bool]:
     """Returns the data and whether its groups are in it already."""
-    path, name = Path(spec).expanduser(), str(spec)
+    path, name = expanded(spec), str(spec)
     kind, colon, rest = name.partition(":")
     if colon and kind in _SETS and not path.exists():
         return _SETS[kind](rest, split=split, reading=reading), True
@@ -86,9 +95,9 @@ def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Sour
         raise DataError(f"{spec} says one class an example. For task {reading.task} (--task) give a table.")
     if name == "digits" and not path.exists():
         return with_split(digits(), split, name), False
-    pattern = reading.label_column if reading.label_column and HOLE in reading.label_column else None
-    found = from_folder(path, classes_by=pattern, on_bad_file=reading.on_bad_file)
-    return with_split(found, split, str(path)), False
+    pattern = reading.label_column if reading.label_column and is_pattern(reading.label_column) else None
+    found = from_folder(path, classes_by=pattern, on_bad_file=reading.on_bad_file, split=split, classes=classes)
+    return found, False
 
 
 _SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": from_hf}

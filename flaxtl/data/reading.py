@@ -14,9 +14,9 @@ from flaxtl.card import Columns
 from flaxtl.data.cells import class_name, is_missing
 from flaxtl.data.columns import Reading, Table
 from flaxtl.data.folder import modality_of, modality_of_files, readable
+from flaxtl.data.patterns import from_paths, is_pattern
 from flaxtl.data.records import Record
 from flaxtl.data.roles import PATH_NAMES, ids_of, inputs_in, named, numbers_of, roles_of
-from flaxtl.data.selecting import HOLE, from_paths
 from flaxtl.data.source import Source
 from flaxtl.data.targets import labelled
 from flaxtl.errors import DataError, listed
@@ -181,7 +181,7 @@ def _file(folder: Path, path: str) -> Path:
 
 
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:
-    if HOLE in group_by and group_by not in table.columns:
+    if is_pattern(group_by) and group_by not in table.columns:
         return from_paths(keys, group_by, "--group-by")
     name = named(table, group_by, " to group by")[0]
     column = table.columns[name]

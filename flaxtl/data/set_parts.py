@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flaxtl.data.columns import Reading, Table
-from flaxtl.data.folder import SPLIT_FOLDERS
+from flaxtl.data.parts import part_of
 from flaxtl.data.reading import source_of
 from flaxtl.data.source import UNLABELLED, Source, Splits, natural_order
 from flaxtl.errors import DataError, did_you_mean, listed
@@ -87,7 +87,7 @@ def tables_by_column(table: Table) -> tuple[str, dict[str, Table]] | None:
     for name, column in table.columns.items():
         if name.strip().lower() not in _CALLED or not column.kept or column.names:
             continue
-        said = [SPLIT_FOLDERS.get(str(value).strip().lower()) for value in column.values]
+        said = [part_of(str(value).strip()) for value in column.values]
         if None in said or "train" not in said or len(set(said)) < 2:
             continue
         rest = dataclasses.replace(table, columns={n: c for n, c in table.columns.items() if n != name})
@@ -126,7 +126,7 @@ def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[st
     elif len(available) == 1:
         return {"train": available[0]}
     else:
-        found = {SPLIT_FOLDERS[n.lower()]: n for n in reversed(available) if n.lower() in SPLIT_FOLDERS}
+        found = {part: n for n in reversed(available) if (part := part_of(n)) is not None}
     if "train" not in found:
         raise DataError(
             f"{place} has the splits {listed(available)}; which one is to be learned from is not clear. "
@@ -139,6 +139,7 @@ def _part(entry: str) -> tuple[str, str]:
     part, equals, name = entry.strip().partition("=")
     if not equals:
         return "train", part
-    if part not in SPLIT_FOLDERS or not name:
+    said = part_of(part)
+    if said is None or not name:
         raise DataError(f"--split holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
-    return SPLIT_FOLDERS[part], name
+    return said, name

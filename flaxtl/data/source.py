@@ -49,7 +49,7 @@ class Source:
         keys: one an example.
         weights: float32 [n].
         groups: one an example, or None.
-        skipped: (path, reason) of unreadable files that were left out.
+        skipped: (path, reason) of the files that were left out, because they cannot be read or are no data.
         task: what the targets are: "classification", "multilabel" or "regression".
         notes: what the user should know of how the data was read, one sentence each.
         columns: the columns of a table that it was read from, or None.
@@ -86,8 +86,9 @@ class Source:
         keys: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         skipped: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> Source:
-        """Builds a source from class names, one an example.
+        """Builds a source from class names, one an example; names that differ only in their Unicode form are one class.
 
         Args:
             modality: what the examples are.
@@ -97,6 +98,7 @@ class Source:
             keys: what identifies each; by default its number.
             groups: the group of each.
             skipped: what was left out, and why.
+            notes: on how the data was read.
 
         Raises:
             DataError: lengths that differ, a label that occurs twice, a name that is missing (None, NaN) or that is not
@@ -113,17 +115,20 @@ class Source:
             raise DataError(
                 f"The labels {listed(twice)} occur more than once; expected a name of its own for each class."
             )
+        order = tuple(dict.fromkeys(map(canonical_name, order)))
         index = {name: i for i, name in enumerate(order)}
         if names is None:
             targets = np.full(n, UNLABELLED, np.int32)
         else:
-            unknown = natural_order({name for name in names if name not in index})
+            form = {name: canonical_name(name) for name in set(names)}
+            unknown = natural_order({name for name in form.values() if name not in index})
             if unknown:
                 raise DataError(f"The classes {listed(unknown)} are not among the known ones: {listed(order)}.")
-            targets = np.array([index[name] for name in names], np.int32)
+            targets = np.array([index[form[name]] for name in names], np.int32)
         names_of = tuple(keys) if keys is not None else tuple(map(str, range(n)))
         group = None if groups is None else tuple(groups)
-        return cls(modality, raw, targets, order, names_of, np.ones(n, np.float32), group, tuple(skipped))
+        weights = np.ones(n, np.float32)
+        return cls(modality, raw, targets, order, names_of, weights, group, tuple(skipped), notes=tuple(notes))
 
     def with_outputs(self, values: Any, labels: Sequence[str], task: Task) -> Source:
         """Returns the source with several outputs an example in place of one class.
@@ -196,31 +201,29 @@ class Source:
         """
         if tuple(labels) == self.labels:
             return self
-        same = {canonical_name(name): name for name in labels}
-        known = tuple(same.get(canonical_name(name), name) for name in self.labels)
-        if known != self.labels:
-            return dataclasses.replace(self, labels=known).with_labels(labels)
         if self.task != "classification":
             return self._with_outputs_like(labels)
+        # A model keeps its own spelling; what is compared is the canonical form of both.
+        place = {canonical_name(name): i for i, name in enumerate(labels)}
         used = {self.labels[t] for t in np.unique(self.targets) if t != UNLABELLED}
-        unknown = natural_order(used - set(labels))
+        unknown = natural_order(name for name in used if canonical_name(name) not in place)
         if unknown:
             raise DataError(
                 f"The data has the classes {listed(unknown)}, which are not among the model's: {listed(labels)}. "
                 "Rename or leave out these classes."
             )
-        place = {name: i for i, name in enumerate(labels)}
-        table = np.array([place.get(name, UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
+        table = np.array([place.get(canonical_name(name), UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
         return dataclasses.replace(self, targets=table[self.targets], labels=tuple(labels))
 
     def _with_outputs_like(self, labels: Sequence[str]) -> Source:
         """Puts outputs in another order; a label that no example here has may be absent, a number may not."""
-        unknown = natural_order(set(self.labels) - set(labels))
-        missing = natural_order(set(labels) - set(self.labels)) if self.task == "regression" else ()
+        place = {canonical_name(name): k for k, name in enumerate(self.labels)}
+        wanted = [canonical_name(name) for name in labels]
+        unknown = set(place) - set(wanted)
+        missing = set(wanted) - set(place) if self.task == "regression" else ()
         if unknown or missing:
             raise DataError(f"The outputs are called {listed(self.labels)}; expected {listed(labels)}.")
-        place = {name: k for k, name in enumerate(self.labels)}
-        columns = [self.targets[:, place[n]] if n in place else np.zeros(len(self), np.float32) for n in labels]
+        columns = [self.targets[:, place[n]] if n in place else np.zeros(len(self), np.float32) for n in wanted]
         return dataclasses.replace(self, targets=np.stack(columns, axis=1), labels=tuple(labels))
 
 

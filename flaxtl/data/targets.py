@@ -22,6 +22,7 @@ from flaxtl.data.cells import (
     number,
     written_list,
 )
+from flaxtl.data.names import similarity_notes
 from flaxtl.data.source import Source, natural_order
 from flaxtl.data.tasks import SEPARATORS, inferred_task, is_flag
 from flaxtl.errors import DataError, listed
@@ -89,7 +90,8 @@ def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: 
         [(name, column)] = columns.items()
         read = _multilabel if chosen == "multilabel" else _classification
         found = read(table, name, column, certain and task is not None)
-    notes = (*([note] if note else []), *found.notes, *_alike(found))
+    alike = [] if found.task == "regression" else similarity_notes(found.labels)
+    notes = (*([note] if note else []), *found.notes, *alike)
     return dataclasses.replace(found, notes=notes)
 
 
@@ -301,21 +303,6 @@ def _regression(table: Table, columns: dict[str, Column]) -> Labelled:
                 raise DataError(f"{table.at(i)} has {_short(values[i])} as {name!r}; expected a finite number{hint}.")
         table_of.append(np.asarray(numbers, np.float32))
     return Labelled("regression", tuple(columns), values=np.stack(table_of, axis=1))
-
-
-def _alike(found: Labelled) -> list[str]:
-    """Notes names that differ in case or white space alone."""
-    if found.task == "regression":
-        return []
-    groups: dict[str, list[str]] = {}
-    for name in found.labels:
-        groups.setdefault("".join(name.split()).casefold(), []).append(name)
-    return [
-        f"The classes {' and '.join(map(repr, names))} differ in case or spaces alone and are kept apart. If they are "
-        "one class, write them alike in the table."
-        for names in groups.values()
-        if len(names) > 1
-    ]
 
 
 def _short(value: Any) -> str:

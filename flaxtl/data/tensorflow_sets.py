@@ -19,6 +19,7 @@ from flaxtl.data.columns import Column, LazyList, Reading, Table
 from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, did_you_mean, listed
+from flaxtl.places import expanded
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _READABLE = ("array_record", "parquet")
@@ -54,10 +55,10 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
 
 def _prepared(name: str) -> Path:
     """Returns the directory of a set's version, the newest where none is named."""
-    given = Path(name).expanduser()
+    given = expanded(name)
     if (given / "dataset_info.json").is_file():
         return given
-    root = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     path, _, version = name.partition(":")
     folder = root / path
     versions = _versions(folder)

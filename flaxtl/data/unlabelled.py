@@ -15,6 +15,7 @@ from flaxtl.data.reading import inputs_of
 from flaxtl.data.source import Source
 from flaxtl.data.tables import TABLES, read_table
 from flaxtl.errors import DataError, listed
+from flaxtl.places import expanded
 
 
 def to_predict(
@@ -41,7 +42,7 @@ def to_predict(
     Raises:
         DataError: something is missing or unreadable, or not all is of one kind.
     """
-    given = [Path(path).expanduser() for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    given = [expanded(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [path for path in given if path.suffix.lower() in (*TABLES, ".parquet") and not path.is_dir()]
     if input_column is not None and not tables:
         raise DataError(

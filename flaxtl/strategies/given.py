@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
 
 
-def opened(given: Any, options: configs.Data, seed: int = 0, columns: Columns | None = None) -> Splits:
+def opened(
+    given: Any,
+    options: configs.Data,
+    seed: int = 0,
+    columns: Columns | None = None,
+    known_classes: Sequence[str] = (),
+) -> Splits:
     """Opens data by its name, or takes it as it is, and selects from it what the settings say.
 
     Args:
@@ -27,12 +33,14 @@ def opened(given: Any, options: configs.Data, seed: int = 0, columns: Columns | 
         options: how it is read.
         seed: of a limit.
         columns: of an earlier table, see `data.open_source`.
+        known_classes: names that are classes whatever they look like, see `data.open_source`.
 
     Raises:
         DataError: it is none of these, or cannot be read.
     """
     if isinstance(given, (str, Path)):
-        found = data.open_source(given, **dataclasses.asdict(options), seed=seed, columns=columns)
+        known: dict[str, Any] = {"columns": columns, "known_classes": known_classes}
+        found = data.open_source(given, **dataclasses.asdict(options), seed=seed, **known)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}
@@ -57,7 +65,7 @@ def measured(given: Any, card: Card, options: configs.Data) -> Source:
     # Groups matter to splits alone, and a class that is renamed need not occur here.
     group_by = options.group_by if options.test_groups else None
     reading = dataclasses.replace(options, task=card_task, group_by=group_by, classes=(), limit=None)
-    splits = opened(given, reading, columns=card.columns)
+    splits = opened(given, reading, columns=card.columns, known_classes=card.labels)
     source = splits.test or splits.validation or splits.train
     require_labelled(source)
     card.require_modality(source.modality)
@@ -72,7 +80,7 @@ def held_out(given: Any, train: Source, options: configs.Data = configs.Data()) 
         return None
     columns: dict[str, Any] = {"input_column": options.input_column, "label_column": options.label_column}
     reading = configs.Data(**columns, task=train.task, on_bad_file=options.on_bad_file)
-    splits = opened(given, reading, columns=train.columns)
+    splits = opened(given, reading, columns=train.columns, known_classes=train.labels)
     source = data.select(splits.test or splits.validation or splits.train, classes=options.classes, known=False)
     assert isinstance(source, Source)
     require_labelled(source)
