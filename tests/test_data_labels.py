@@ -311,6 +311,14 @@ def test_a_task_that_is_not_clear_is_asked_for_and_an_answer_is_taken(labels, wo
     assert set(open_source(file, task="classification").labels) == set(labels)
 
 
+def test_infinite_numbers_are_neither_classes_nor_amounts(tmp_path):
+    for labels in ([1, float("inf")], [float("-inf"), 0.5]):
+        with pytest.raises(DataError, match="has infinite numbers in 'label'"):
+            open_source(jsonl_of(tmp_path, labels))
+        with pytest.raises(DataError, match=r"-?inf as 'label'; expected a finite number"):
+            open_source(jsonl_of(tmp_path, labels), task="regression")
+
+
 def test_class_numbers_in_order_are_classes_however_many(tmp_path):
     assert open_source(csv_of(tmp_path, [str(i) for i in range(60)])).task == "classification"
 

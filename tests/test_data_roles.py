@@ -76,6 +76,7 @@ def test_with_the_input_known_the_one_column_left_is_the_label(tmp_path):
     named = open_source(table(tmp_path, "one,two", list("ab"), list("xy")), input_column="two")
     assert (named.raw, named.labels) == (["x", "y"], ("a", "b"))
     assert open_source(table(tmp_path, "words,label", ["x"], ["a"])).raw == ["x"]
+    assert open_source(table(tmp_path, "id,text,class_id", [7, 9], list("ab"), [3, 5])).labels == ("3", "5")
     kind = open_source(table(tmp_path, "words,language,mood", TEXTS, ["en"] * 12, MOODS))
     assert kind.columns == Columns(("words",), ("mood",))
 
@@ -158,6 +159,17 @@ def test_other_separators_are_noticed_and_said(sign, name, tmp_path):
     assert open_source(tmp_path / "s.csv").keys == ("s.csv:3", "s.csv:4")
 
 
+def test_a_table_that_two_separators_fit_is_refused_until_one_is_said(tmp_path):
+    body = "text;price, net\nlong;1,5\nshort;2,5\n"
+    (tmp_path / "t.csv").write_text(body)
+    with pytest.raises(DataError, match=r"can be divided at commas or at semicolons.*sep=; or sep=,"):
+        open_source(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(f"sep=;\n{body}")
+    assert open_source(tmp_path / "t.csv", task="classification").raw == ["long", "short"]
+    (tmp_path / "q.csv").write_text('"text;words",label\na;b,x\nc;d,y\n')
+    assert open_source(tmp_path / "q.csv").raw == ["a;b", "c;d"]  # the quotes say it
+
+
 def test_commas_in_a_single_column_are_text(tmp_path):
     (tmp_path / "t.csv").write_text("words\ngood, film\nbad\n")
     found = to_predict(tmp_path / "t.csv")
@@ -181,7 +193,7 @@ def test_rows_of_separators_are_left_out_and_noted_and_lines_stay_right(tmp_path
     (tmp_path / "t.csv").write_text('text,label,,\n"a\nb",x,,\n,,,\n,,,\nc,y,,\n')
     found = open_source(tmp_path / "t.csv")
     assert (found.raw, found.keys) == (["a\nb", "c"], ("t.csv:2", "t.csv:6"))
-    assert found.notes == ("2 rows of t.csv in which every field is empty are left out.",)
+    assert found.notes == ("Rows of t.csv in which every field is empty are left out (2).",)
 
 
 def test_a_text_may_be_as_long_as_a_book(tmp_path):
@@ -208,5 +220,5 @@ def test_paths_of_other_systems_are_found(tmp_path):
 @pytest.mark.parametrize("value", ["null", "NaN"])
 def test_a_missing_input_is_refused_with_its_line(value, tmp_path):
     (tmp_path / "t.jsonl").write_text(f'{{"text": "a", "label": "x"}}\n\n{{"text": {value}, "label": "y"}}\n')
-    with pytest.raises(DataError, match=r"1 of 2 rows of .* have nothing in 'text': line 3"):
+    with pytest.raises(DataError, match=r"Line 3 of .* has nothing in 'text' \(1 of 2 rows\)"):
         open_source(tmp_path / "t.jsonl")

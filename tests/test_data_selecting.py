@@ -129,7 +129,7 @@ def test_groups_of_a_folder_and_of_a_table_are_never_divided(tmp_path):
     assert not {found.groups[i] for i in kept} & {found.groups[i] for i in held}
     with pytest.raises(DataError, match=r"no column 'speakr' to group by\. Did you mean 'speaker'"):
         from_csv(tmp_path / "t.csv", group_by="speakr")
-    with pytest.raises(DataError, match=r"1 of 2 rows of .* have no group in 'speaker': line 3"):
+    with pytest.raises(DataError, match=r"Line 3 of .* has no group in 'speaker' \(1 of 2 rows\)"):
         from_csv(table(tmp_path, "text,label,speaker\nx,a,s\ny,b,\n", "u.csv"), group_by="speaker")
 
 

@@ -143,9 +143,9 @@ def test_csv_that_cannot_be_used(content, words, tmp_path):
     [
         ("", "holds no rows"),
         ('{"text": "x"\n', "Line 1 of .* is not JSON"),
-        ('{"text": "x", "label": "a"}\n[1]\n', "Line 2 of .* holds list; expected an object"),
+        ('{"text": "x", "label": "a"}\n[1]\n', "Line 2 of .* holds list; expected one object a line"),
         ('{"text": "x", "label": "a"}\n{"text": "y"}\n', "Line 2 of .* has no label: 'label' is None"),
-        ('{"text": null, "label": "a"}\n', "1 of 1 rows of .* have nothing in 'text': line 1"),
+        ('{"text": null, "label": "a"}\n', "Line 1 of .* has nothing in 'text'"),
         ('{"text": "x", "label": {"a": 1}}\n', "Line 1 of .* has a list or an object"),
         ('{"text": "x", "label": "a", "label": "b"}\n', "Line 1 of .* has 'label' more than once"),
     ],

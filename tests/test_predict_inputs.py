@@ -247,7 +247,7 @@ def test_ids_texts_and_lines_of_a_table_are_in_the_predictions(texts, tmp_path, 
         ("t.csv:2", "2", "007", "good\nfilm"),
         ("t.csv:5", "5", "008", "bad"),
     ]
-    assert "note: 1 rows of t.csv in which every field is empty are left out." in out.err
+    assert "note: Rows of t.csv in which every field is empty are left out (1)." in out.err
     [first, _] = json.loads(printed([texts / "model", tmp_path / "t.csv", "--format", "json"], capsys).out)
     assert first["input"] == {"line": 2, "id": "007", "text": "good\nfilm"}
     shown = printed([texts / "model", tmp_path / "t.csv"], capsys).out.splitlines()

@@ -86,7 +86,7 @@ def test_columns_of_numbers_are_an_array_without_the_label(place):
     [
         ("", "holds no rows"),
         ("one,two\na,b\n", r"the setting input_column \(--input-column\)"),
-        ('{"text": "a"}\n{"text": null}\n', "1 of 2 rows of .* have nothing in 'text': line 2"),
+        ('{"text": "a"}\n{"text": null}\n', "Line 2 of .* has nothing in 'text'"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(tmp_path, text, said):

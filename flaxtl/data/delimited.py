@@ -98,6 +98,8 @@ def _fitting(file: Path, text: str, signs: Sequence[str], before: int) -> tuple[
             failed[sign] = error
             continue
         if not rows or len(rows[0][1]) > 1:
+            if sign == signs[0]:
+                _refuse_two(file, text, rows, signs)
             return sign, rows
         single = single or (sign, rows)
     # A sign that stands in the names and in the first row divides fields, even if some row is torn by it.
@@ -105,6 +107,22 @@ def _fitting(file: Path, text: str, signs: Sequence[str], before: int) -> tuple[
     if torn or single is None:
         raise (torn or list(failed.values()))[0]
     return single
+
+
+def _refuse_two(file: Path, text: str, rows: list[tuple[int, list[str]]], signs: Sequence[str]) -> None:
+    """Refuses a table whose names and rows can be divided at another sign just as well."""
+    for sign in signs[1:]:
+        if not any(sign in name for name in rows[0][1]):
+            continue
+        try:
+            others = _rows(file, text, sign, 0)
+        except DataError:
+            continue
+        if len(others[0][1]) > 1:
+            raise DataError(
+                f"The fields of {file} can be divided at {_CALLED[signs[0]]} or at {_CALLED[sign]}. Say which with a "
+                f"first line sep={sign} or sep={signs[0]}, or put names that hold the other sign in quotes."
+            )
 
 
 def _rows(file: Path, text: str, sign: str, before: int) -> list[tuple[int, list[str]]]:
@@ -152,6 +170,6 @@ def _named(file: Path, sign: str, rows: list[tuple[int, list[str]]], usual: str)
         notes.append(f"{file.name} is read with {_CALLED.get(sign, repr(sign))} between its fields.")
     left_out = len(rows) - 1 - len(full)
     if left_out:
-        notes.append(f"{left_out} rows of {file.name} in which every field is empty are left out.")
+        notes.append(f"Rows of {file.name} in which every field is empty are left out ({left_out}).")
     names = [header[k] or f"Unnamed: {k}" for k in kept]
     return Delimited(names, [[f[k] for k in kept] for _, f in full], [line for line, _ in full], tuple(notes))

@@ -77,8 +77,10 @@ def _require_whole(table: Table, names: Sequence[str]) -> None:
             continue
         bare = [i for i, value in enumerate(column.values) if not isinstance(value, str) and is_missing(value)]
         if bare:
-            places = listed((table.at(i, short=True) for i in bare), 3)
-            raise DataError(f"{len(bare)} of {table.length} rows of {table.name} have nothing in {name!r}: {places}.")
+            raise DataError(
+                f"{table.at(bare[0])} has nothing in {name!r} ({len(bare)} of {table.length} rows). Fill such rows or "
+                "remove them."
+            )
 
 
 def _of_inputs(table: Table, names: Sequence[str], on_bad_file: OnBadFile) -> tuple[Source, Sequence[int]]:
@@ -188,6 +190,8 @@ def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: st
     values = list(column.values)
     bare = [i for i in rows if is_missing(values[i])]
     if bare:
-        places = listed((table.at(i, short=True) for i in bare), 3)
-        raise DataError(f"{len(bare)} of {table.length} rows of {table.name} have no group in {name!r}: {places}.")
+        raise DataError(
+            f"{table.at(bare[0])} has no group in {name!r} ({len(bare)} of {table.length} rows). Fill such rows or "
+            "remove them."
+        )
     return tuple(column.names[values[i]] if column.names else class_name(values[i]) for i in rows)

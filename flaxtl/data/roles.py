@@ -29,6 +29,7 @@ _MORE_INPUTS = (
 _MORE_LABELS = (
     *("y", "sentiment", "emotion", "tag", "tags", "topic", "genre", "genres", "species", "class_name", "class_label"),
     *("label_name", "labels_name", "classes", "categories", "rating", "score", "stars"),
+    *("class_id", "label_id", "category_id", "target_id", "species_id", "class_idx", "label_idx"),
 )
 _INDEX = re.compile(r"unnamed(:_?\d+)?(_level_\d+)?|index|idx|id|row|row_?id|row_?number|no|nr|#|uid|uuid|guid|.+_id")
 # So few rows may be numbered by chance.
@@ -126,6 +127,8 @@ def inputs_in(table: Table, input_column: str | None, before: Columns | None) ->
 
 def unclear(table: Table, kind: str) -> DataError:
     """Returns the error of a column that cannot be inferred."""
+    if not table.columns:
+        return DataError(f"{table.title} has no columns.")
     return DataError(
         f"{table.title} has the columns {listed(table.columns)}; which one holds the {kind} cannot be inferred. Name "
         f"it with the setting {kind}_column (--{kind}-column)."
@@ -171,7 +174,8 @@ def _usual(table: Table, place: int) -> list[str]:
 
 
 def _is_called_index(name: str) -> bool:
-    return _INDEX.fullmatch(_plain(name)) is not None
+    plain = _plain(name)
+    return plain not in _MORE_LABELS and _INDEX.fullmatch(plain) is not None
 
 
 def _free(table: Table, taken: Sequence[str]) -> list[str]:

@@ -114,7 +114,7 @@ def _jsonl_table(file: Path) -> Table:
         except ValueError as error:
             raise DataError(f"Line {number} of {file} {error}.") from error
         if not isinstance(row, dict):
-            raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected an object.")
+            raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected one object a line.")
         rows.append(row)
         lines.append(number)
     names = dict.fromkeys(key for row in rows for key in row)

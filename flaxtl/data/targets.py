@@ -98,18 +98,18 @@ def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: 
 def _classification(table: Table, name: str, column: Column, explicit: bool) -> Labelled:
     values = list(column.values)
     _require(table, name, values, [i for i, value in enumerate(values) if is_missing(value)])
-    if column.names:
-        found = _named(table, name, column.names, values)
-        return Labelled("classification", tuple(map(class_name, column.names)), tuple(found))
     for i, value in enumerate(values):
         if is_list(value) or isinstance(value, dict) or is_quoted_list(value):
             raise DataError(
                 f"{table.at(i)} has a list or an object as {name!r} ({_short(value)}); expected one class. If several "
                 "labels may be true of an example, set task to multilabel (--task multilabel)."
             )
+    if column.names:
+        found = _named(table, name, column.names, values)
+        return Labelled("classification", tuple(map(class_name, column.names)), tuple(found))
     _require_one_kind(table, name, values)
     _refuse_unlabelled(table, name, values, explicit)
-    notes = [] if not explicit else _doubts(name, values)
+    notes = _doubts(name, values) if explicit else []
     names = class_names([value.isoformat() if hasattr(value, "isoformat") else value for value in values])
     return Labelled("classification", natural_order(set(names)), tuple(names), notes=tuple(notes))
 
@@ -247,7 +247,8 @@ def _cells(table: Table, name: str, values: Sequence[Any]) -> tuple[list[list[An
         divided = [[part.strip() for part in str(v).split(sign) if part.strip()] if sign else [v] for v in values]
         divided = [[] if i in set(none) else cell for i, cell in enumerate(divided)]
         _refuse_two_signs(table, name, values, divided, sign)
-        notes = [f"{len(none)} rows with nothing in {name!r} have none of the labels."] if none else []
+        notes = [f"Rows with nothing in {name!r} have none of the labels ({len(none)} of {len(values)})."]
+        notes = notes if none else []
         return divided, notes
     for i, value in enumerate(values):
         if found[i] is None and isinstance(value, str) and any(s in value for s in SEPARATORS):

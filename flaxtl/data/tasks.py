@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -85,13 +86,15 @@ def _are_written_lists(values: Sequence[Any]) -> bool:
 def _of_numbers(table: Table, name: str, values: Sequence[float]) -> tuple[Task, str | None]:
     different = sorted(set(values))
     count, examples = len(different), len(values)
-    if any(value != int(value) for value in different):
+    if not all(map(math.isfinite, different)):
+        raise DataError(f"{table.title} has infinite numbers in {name!r}; expected classes or finite numbers.")
+    if any(value % 1 for value in different):
         if count > _MANY or (examples > 4 and count > examples / 2):
             return "regression", f"The task is regression: {name!r} holds {count} different decimals."
         raise _unclear(
             table,
             name,
-            f"{count} different decimals such as {next(v for v in different if v != int(v)):g}",
+            f"{count} different decimals such as {next(v for v in different if v % 1):g}",
             "set task to regression if they are amounts, or to classification if they are classes",
         )
     in_order = different[0] in (0, 1) and different[-1] - different[0] == count - 1
