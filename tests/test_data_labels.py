@@ -87,7 +87,9 @@ def test_two_classes_may_be_called_one_and_minus_one(tmp_path):
 def test_a_part_without_labels_is_named_with_the_way_out(part, labels, tmp_path):
     parquet_of(tmp_path, [0, 1, 0], "train.parquet")
     parquet_of(tmp_path, labels, f"{part}.parquet")
-    with pytest.raises(DataError, match=rf"The part {part} of .* has no labels: .*split \(--split train=train\)"):
+    with pytest.raises(
+        DataError, match=rf"The part {part} of .* has no labels: .*`split='train=train'` \(.*--split train=train\)"
+    ):
         open_source(tmp_path)
     assert len(open_source(tmp_path, split="train=train")) == 3
 
@@ -262,7 +264,7 @@ def test_lists_with_holes_are_refused(labels, tmp_path):
 
 @pytest.mark.parametrize("label", ["['sad']", "['sad', 'angry']", '["sad"]'])
 def test_a_list_is_never_the_name_of_a_class(label, tmp_path):
-    with pytest.raises(DataError, match=r"has a list or an object as 'label'.*--task multilabel"):
+    with pytest.raises(DataError, match=r"has a list or an object as 'label'.*`task='multilabel'`"):
         open_source(csv_of(tmp_path, ["glad", label]), task="classification")
 
 
@@ -294,14 +296,14 @@ def test_many_decimals_are_a_question_of_regression_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (["0.5", "1.5", "0.5", "1.5"], "2 different decimals such as 0.5; set task to regression"),
-        ([str(i * i + 3) for i in range(30)], "30 different whole numbers in 30 rows; set task to regression"),
+        (["0.5", "1.5", "0.5", "1.5"], "2 different decimals such as 0.5; set `task='regression'`"),
+        ([str(i * i + 3) for i in range(30)], "30 different whole numbers in 30 rows; set `task='regression'`"),
         (["2024-01-01", "2024-02-01", "2024-01-01"], "dates such as 2024-01-01"),
         (["1.2.2024", "29.2.2024"], "dates such as 1.2.2024"),
         (["1,5", "2,5", "3"], "numbers written like '1,5'; for regression write them with a point"),
         (["45%", "5 %"], "numbers written like '45%'"),
-        (["sad, angry", "sad", "angry"], "values such as 'sad, angry'; set task to multilabel if ',' stands between"),
-        (["a;b", "c", "d"], "values such as 'a;b'; set task to multilabel"),
+        (["sad, angry", "sad", "angry"], "values such as 'sad, angry'; set `task='multilabel'` if ',' stands between"),
+        (["a;b", "c", "d"], "values such as 'a;b'; set `task='multilabel'`"),
     ],
 )
 def test_a_task_that_is_not_clear_is_asked_for_and_an_answer_is_taken(labels, words, tmp_path):

@@ -93,7 +93,7 @@ def test_a_date_or_a_number_beside_texts_is_no_text(tmp_path):
         ("title,body,label", (TEXTS, TEXTS[::-1], MOODS), "which one holds the input cannot be inferred"),
         ("one,two", (list("abcd"), list("wxyz")), "which one holds the input cannot be inferred"),
         ("text,one,two", (TEXTS, MOODS, MOODS[::-1]), "which one holds the label cannot be inferred"),
-        ("text", (TEXTS,), "which one holds the label cannot be inferred.*setting label_column"),
+        ("text", (TEXTS,), "which one holds the label cannot be inferred.*Name it with `label_column`"),
     ],
 )
 def test_columns_that_are_not_clear_are_asked_for(header, columns, words, tmp_path):

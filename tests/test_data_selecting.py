@@ -225,8 +225,8 @@ def test_numbers_to_be_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        ("text,a,b\nx,p,q\n", {"label_column": "a,b"}, "One example has one class.*--task multilabel or --task regr"),
-        ("text,a,b\nx,1,0\ny,0,1\n", {"label_column": "a,b"}, "each row has exactly one 1 in 'a', 'b'.*--task multi"),
+        ("text,a,b\nx,p,q\n", {"label_column": "a,b"}, "One example has one class.*`task='multilabel'` or `task='regr"),
+        ("text,a,b\nx,1,0\ny,0,1\n", {"label_column": "a,b"}, "each row has exactly one 1 in 'a', 'b'.*`task='multi"),
         ("text,a,b\nx,1,2\n", {"label_column": "a,b", "task": "multilabel"}, "has '2' as 'b'; expected 0 or 1, no or"),
         ("text,label\nx,much\n", {"task": "regression"}, "has 'much' as 'label'; expected a finite number"),
         ("text,label\nx,nan\n", {"task": "regression"}, "has no labels: 'label' is 'nan' in all 1 rows"),
@@ -242,7 +242,7 @@ def test_labels_that_the_task_cannot_have(content, settings, words, tmp_path):
 
 def test_a_folder_says_classes_only(tmp_path):
     tiny.folder(tmp_path / "p", per_class=1)
-    with pytest.raises(DataError, match=r"says one class an example\. For task multilabel \(--task\) give a table"):
+    with pytest.raises(DataError, match=r"says one class an example\. For `task='multilabel'` give a table"):
         open_source(tmp_path / "p", task="multilabel")
 
 

@@ -85,7 +85,7 @@ def test_columns_of_numbers_are_an_array_without_the_label(place):
     ("text", "said"),
     [
         ("", "holds no rows"),
-        ("one,two\na,b\n", r"the setting input_column \(--input-column\)"),
+        ("one,two\na,b\n", r"Name it with `input_column`"),
         ('{"text": "a"}\n{"text": null}\n', "Line 2 of .* has nothing in 'text'"),
     ],
 )

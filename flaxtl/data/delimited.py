@@ -98,7 +98,7 @@ def _fitting(file: Path, text: str, signs: Sequence[str], before: int) -> tuple[
             failed[sign] = error
             continue
         if not rows or len(rows[0][1]) > 1:
-            if sign == signs[0]:
+            if rows and sign == signs[0]:
                 _refuse_two(file, text, rows, signs)
             return sign, rows
         single = single or (sign, rows)

@@ -132,8 +132,8 @@ def _raw(table: Table, names: Sequence[str]) -> tuple[str | None, Sequence[Any]]
     if names[0].lower() in PATH_NAMES:
         raise DataError(
             f"{table.at(others[0])} has {inputs[others[0]]!r} in {names[0]!r}, which has no ending of a picture, a "
-            "sound or a .txt file. If another column holds the examples, name it with the setting input_column "
-            "(--input-column)."
+            "sound or a .txt file. If another column holds the examples, name it with "
+            "`input_column`."
         )
     return "text", inputs
 

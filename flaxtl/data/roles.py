@@ -104,7 +104,7 @@ def roles_of(table: Table, reading: Reading) -> Roles:
     else:
         labels = _label_left(table, free)
     note = f"{listed(map(repr, inputs))} is read as the input and {listed(map(repr, labels))} as the label."
-    return Roles(tuple(inputs), tuple(labels), (f"{note} To read others, set input_column and label_column.",))
+    return Roles(tuple(inputs), tuple(labels), (f"{note} To read others, set `input_column` and `label_column`.",))
 
 
 def inputs_in(table: Table, input_column: str | None, before: Columns | None) -> list[str]:
@@ -131,7 +131,7 @@ def unclear(table: Table, kind: str) -> DataError:
         return DataError(f"{table.title} has no columns.")
     return DataError(
         f"{table.title} has the columns {listed(table.columns)}; which one holds the {kind} cannot be inferred. Name "
-        f"it with the setting {kind}_column (--{kind}-column)."
+        f"it with `{kind}_column`."
     )
 
 
@@ -328,7 +328,7 @@ def _require_header(table: Table) -> None:
         raise DataError(
             f"The first line of {table.place} ({', '.join(names)[:60]}) looks like an example, not like names of "
             "columns. Put a line of names above it, such as text,label, or, if these are the names, say so with the "
-            "settings input_column and label_column."
+            "settings `input_column` and `label_column`."
         )
 
 

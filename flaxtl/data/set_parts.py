@@ -34,7 +34,7 @@ def sources_of(tables: Mapping[str, Table], names: Mapping[str, str], reading: R
     found: dict[str, Source] = {}
     for part in (name for name in PARTS if name in tables):
         rest = ",".join(f"{p}={names[p]}" for p in tables if p != part)
-        way_out = f"Leave it out with the setting split (--split {rest})." if part != "train" else "Give it labels."
+        way_out = _without(rest) if part != "train" else "Give it labels."
         table = dataclasses.replace(tables[part], part=names[part], way_out=way_out)
         if part == "train":
             found[part] = source_of(table, reading)
@@ -48,6 +48,10 @@ def sources_of(tables: Mapping[str, Table], names: Mapping[str, str], reading: R
         _require_columns(table, found["train"])
         found[part] = source_of(table, inferred)
     return joined(found)
+
+
+def _without(rest: str) -> str:
+    return f"Leave it out with `split={rest!r}` (on the command line --split {rest})."
 
 
 def _require_columns(table: Table, train: Source) -> None:
@@ -130,7 +134,7 @@ def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[st
     if "train" not in found:
         raise DataError(
             f"{place} has the splits {listed(available)}; which one is to be learned from is not clear. "
-            "Name it with the setting split, such as --split test, or --split train=one,test=other."
+            "Name it with `split`, such as `split='test'` or `split='train=one,test=other'`."
         )
     return {part: found[part] for part in PARTS if part in found}
 
@@ -141,5 +145,5 @@ def _part(entry: str) -> tuple[str, str]:
         return "train", part
     said = part_of(part)
     if said is None or not name:
-        raise DataError(f"--split holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
+        raise DataError(f"`split` holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
     return said, name

@@ -81,8 +81,7 @@ def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: 
     elif len(columns) > 1 and chosen == "classification":
         raise DataError(
             f"{table.title} is given the label columns {listed(map(repr, columns))}. One example has one class, so "
-            "expected one column; for several outputs set task to multilabel or regression (--task multilabel or "
-            "--task regression)."
+            "expected one column; for several outputs set `task='multilabel'` or `task='regression'`."
         )
     elif len(columns) > 1 or (chosen == "multilabel" and _is_flags(next(iter(columns.values())))):
         found = _flags(table, columns)
@@ -102,7 +101,7 @@ def _classification(table: Table, name: str, column: Column, explicit: bool) -> 
         if is_list(value) or isinstance(value, dict) or is_quoted_list(value):
             raise DataError(
                 f"{table.at(i)} has a list or an object as {name!r} ({_short(value)}); expected one class. If several "
-                "labels may be true of an example, set task to multilabel (--task multilabel)."
+                "labels may be true of an example, set `task='multilabel'`."
             )
     if column.names:
         found = _named(table, name, column.names, values)
@@ -155,8 +154,8 @@ def _refuse_unlabelled(table: Table, name: str, values: Sequence[Any], explicit:
     if rows and not clear:
         raise DataError(
             f"{table.at(rows[0])} has {_short(values[rows[0]])} as {name!r}, which may stand for a missing label "
-            f"({len(rows)} of {len(values)} rows). Give these rows labels or remove them; if it is a class, set task "
-            "to classification (--task classification)."
+            f"({len(rows)} of {len(values)} rows). Give these rows labels or remove them; if it is a class, set "
+            "`task='classification'`."
         )
 
 
@@ -208,7 +207,7 @@ def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labe
         if not explicit and any(is_doubtful(item) for item in cell):
             raise DataError(
                 f"{table.at(i)} has {_short(values[i])} as {name!r}, which may stand for a missing label. If it is one "
-                "of the labels, set task to multilabel (--task multilabel)."
+                "of the labels, set `task='multilabel'`."
             )
         sets.append(_named(table, name, column.names, cell) if column.names else class_names(cell))
     _refuse_vectors(table, name, cells, column)

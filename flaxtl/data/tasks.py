@@ -56,21 +56,21 @@ def inferred_task(table: Table, columns: Mapping[str, Column]) -> tuple[Task, st
     if len(found) == len(values):
         return _of_numbers(table, name, found)
     if all(is_date(value) for value in values):
-        raise _unclear(table, name, f"dates such as {values[0]}", "if they are classes, set task to classification")
+        raise _unclear(table, name, f"dates such as {values[0]}", "if they are classes, set `task='classification'`")
     odd = next((value for value in values if is_almost_number(value)), None)
     if odd is not None and all(is_almost_number(value) or number(value) is not None for value in values):
         raise _unclear(
             table,
             name,
             f"numbers written like {odd!r}",
-            "for regression write them with a point and no signs, such as 1.5; if they are classes, set task to "
-            "classification",
+            "for regression write them with a point and no signs, such as 1.5; if they are classes, set "
+            "`task='classification'`",
         )
     return _of_texts(table, name, [str(value) for value in values])
 
 
 def _unclear(table: Table, name: str, what: str, ways: str) -> DataError:
-    return DataError(f"What is to be learned from {table.name} is not clear: {name!r} holds {what}; {ways} (--task).")
+    return DataError(f"What is to be learned from {table.name} is not clear: {name!r} holds {what}; {ways}.")
 
 
 def _are_written_lists(values: Sequence[Any]) -> bool:
@@ -95,7 +95,7 @@ def _of_numbers(table: Table, name: str, values: Sequence[float]) -> tuple[Task,
             table,
             name,
             f"{count} different decimals such as {next(v for v in different if v % 1):g}",
-            "set task to regression if they are amounts, or to classification if they are classes",
+            "set `task='regression'` if they are amounts, or `task='classification'` if they are classes",
         )
     in_order = different[0] in (0, 1) and different[-1] - different[0] == count - 1
     if count > _MANY / 2 and not in_order and examples < 10 * count:
@@ -103,7 +103,7 @@ def _of_numbers(table: Table, name: str, values: Sequence[float]) -> tuple[Task,
             table,
             name,
             f"{count} different whole numbers in {examples} rows",
-            "set task to regression if they are amounts, or to classification if they are classes",
+            "set `task='regression'` if they are amounts, or `task='classification'` if they are classes",
         )
     return "classification", None
 
@@ -130,8 +130,8 @@ def _of_texts(table: Table, name: str, values: Sequence[str]) -> tuple[Task, str
                 table,
                 name,
                 f"values such as {next(iter(sorted(several)))!r}",
-                f"set task to multilabel if {sign!r} stands between labels, or to classification if each value is one "
-                "class",
+                f"set `task='multilabel'` if {sign!r} stands between labels, or `task='classification'` if each value "
+                "is one class",
             )
     return "classification", None
 
@@ -143,7 +143,7 @@ def _of_several(table: Table, columns: Mapping[str, Column]) -> tuple[Task, str 
         if all(sum(number(v) == 1 or str(v).strip().lower() in ("true", "yes") for v in row) == 1 for row in rows):
             raise DataError(
                 f"What is to be learned from {table.name} is not clear: each row has exactly one 1 in {names}. Set "
-                "task to multilabel (--task multilabel) if several may be true of an example, or give one column of "
+                "`task='multilabel'` if several may be true of an example, or give one column of "
                 "classes."
             )
         return "multilabel", f"The task is multilabel: the columns {names} hold 0 and 1."

@@ -45,9 +45,7 @@ def to_predict(
     given = [expanded(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [path for path in given if path.suffix.lower() in (*TABLES, ".parquet") and not path.is_dir()]
     if input_column is not None and not tables:
-        raise DataError(
-            "The setting input_column (--input-column) names a column of a table, and no table is among the files."
-        )
+        raise DataError("`input_column` names a column of a table, and no table is among the files.")
     found = [_of_table(table, input_column, on_bad_file, columns) for table in tables]
     others = [path for path in given if path not in tables]
     if others or not tables:
