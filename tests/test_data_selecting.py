@@ -127,6 +127,8 @@ def test_groups_of_a_folder_and_of_a_table_are_never_divided(tmp_path):
     kept, held = stratified_split(found.targets, 0.25, 0, found.groups)
     assert len(held)
     assert not {found.groups[i] for i in kept} & {found.groups[i] for i in held}
+    with pytest.raises(DataError, match=r"`group_by` names the columns 'text', 'label'; expected one"):
+        from_csv(table(tmp_path, f"text,label,speaker\n{rows}"), group_by="text,label")
     with pytest.raises(DataError, match=r"no column 'speakr' to group by\. Did you mean 'speaker'"):
         from_csv(tmp_path / "t.csv", group_by="speakr")
     with pytest.raises(DataError, match=r"Line 3 of .* has no group in 'speaker' \(1 of 2 rows\)"):

@@ -77,6 +77,7 @@ class Described:
         extra = sum(len(group) - 1 for group in self.duplicates)
         lines.append(f"duplicates: {extra or 'none'}")
         lines += [f"  {' = '.join(f'{key} ({label})' for _, key, label in group)}" for group in self.duplicates[:10]]
+        lines += [f"note: {note}" for note in dict.fromkeys(n for part in self.parts.values() for n in part.notes)]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join([*lines, *([f"sheet drawn in {self.sheet}"] if self.sheet else [])])
 
@@ -200,7 +201,7 @@ def _counts(values: Any) -> dict[str, int]:
 
 
 def _warnings(parts: Mapping[str, Part], duplicates: Sequence[Sequence[tuple[str, str, str]]]) -> list[str]:
-    found = list(dict.fromkeys(note for part in parts.values() for note in part.notes))
+    found = []
     for name, part in parts.items():
         if part.task == "classification":
             found += _of_balance(name, part.labels)

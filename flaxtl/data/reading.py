@@ -185,7 +185,9 @@ def _file(folder: Path, path: str) -> Path:
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:
     if is_pattern(group_by) and group_by not in table.columns:
         return from_paths(keys, group_by, "--group-by")
-    name = named(table, group_by, " to group by")[0]
+    name, *more = named(table, group_by, " to group by")
+    if more:
+        raise DataError(f"`group_by` names the columns {listed(map(repr, [name, *more]))}; expected one.")
     column = table.columns[name]
     values = list(column.values)
     bare = [i for i in rows if is_missing(values[i])]
