@@ -94,7 +94,7 @@ def predict(config: PredictConfig) -> int:
     """Runs `flaxtl predict`."""
     from flaxtl.convert import load
     from flaxtl.data import to_predict
-    from flaxtl.errors import listed
+    from flaxtl.data.contents import skipped_notes
     from flaxtl.strategies.checks import require_positive
 
     require_positive(batch_size=config.batch_size)
@@ -107,9 +107,8 @@ def predict(config: PredictConfig) -> int:
         on_bad_file=config.on_bad_file,
     )
     predictions = model.predict(source, batch_size=config.batch_size)
-    if source.skipped:
-        skipped = listed(path for path, _ in source.skipped)
-        print(f"{len(source.skipped)} unreadable files were skipped: {skipped}", file=sys.stderr)
+    for sentence in (*skipped_notes(source.skipped), *source.notes):
+        print(f"note: {sentence}", file=sys.stderr)
     if config.format == "json":
         print_json_text(predictions.to_json())
     else:

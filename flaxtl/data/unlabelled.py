@@ -63,4 +63,5 @@ def _together(parts: Sequence[Source]) -> Source:
         [np.asarray(raw) if kinds == ["array"] else raw for part in parts for raw in part.raw],
         keys=[key for part in parts for key in part.keys],
         skipped=[entry for part in parts for entry in part.skipped],
+        notes=[note for part in parts for note in part.notes],
     )
