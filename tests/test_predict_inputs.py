@@ -296,13 +296,13 @@ def test_what_was_inferred_is_said_by_every_command(texts, tmp_path, capsys):
     notes = ("'words' is read as the input and 'mood' as the label", "t.csv is read with semicolons")
     assert main(f"data inspect {tmp_path}/t.csv".split()) == 0
     inspected = capsys.readouterr().out
-    assert all(f"note: {note}" in inspected for note in notes)
+    assert all(note in inspected for note in notes)
     words = f"finetune {tmp_path}/t.csv --from {texts}/model --out {tmp_path}/run --cache off"
     assert main(words.split()) == 0
     summary = capsys.readouterr().out
     assert all(f"note: {note}" in summary for note in notes)
     assert main(f"evaluate {tmp_path}/run/model {tmp_path}/t.csv".split()) == 0
-    assert f"note: {notes[1]}" in capsys.readouterr().err
+    assert notes[1] in capsys.readouterr().err
 
 
 def test_a_card_without_columns_is_written_and_read_as_before(tmp_path):

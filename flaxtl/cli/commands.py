@@ -94,7 +94,7 @@ def predict(config: PredictConfig) -> int:
     """Runs `flaxtl predict`."""
     from flaxtl.cli.asked import asked
     from flaxtl.convert import load
-    from flaxtl.errors import listed
+    from flaxtl.data.contents import skipped_notes
     from flaxtl.strategies.checks import require_positive
 
     require_positive(batch_size=config.batch_size)
@@ -103,11 +103,8 @@ def predict(config: PredictConfig) -> int:
     model = load(config.model)
     source = asked(config, model.card)
     predictions = model.predict(source, batch_size=config.batch_size)
-    for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if source.skipped:
-        skipped = listed(path for path, _ in source.skipped)
-        print(f"{len(source.skipped)} unreadable files were skipped: {skipped}", file=sys.stderr)
+    for sentence in (*skipped_notes(source.skipped), *source.notes):
+        print(f"note: {sentence}", file=sys.stderr)
     if config.format == "json":
         print_json_text(predictions.to_json())
     else:

@@ -40,6 +40,9 @@ def source_of_members(
     modality = _one_kind(files)
     raw = [member.file for member in files]
     kept, skipped = readable(raw, modality, on_bad_file)
+    odd = [name for name in map(str, raw) if printable(name) != name]
+    if odd:
+        notes = [*notes, f"{len(odd)} file names are not UTF-8; they are shown as {printable(odd[0])}, and are read."]
     return Source.of(
         modality,
         [raw[i] for i in kept],

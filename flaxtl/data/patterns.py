@@ -109,7 +109,7 @@ def _advice(compiled: PathPattern, paths: Sequence[str]) -> str:
     first, last = (compiled.as_expression(greedy=greedy) for greedy in (False, True))
     numbered = _numbered(compiled, paths)
     last = last if numbered is None else numbered.text
-    return f"Write {first!r} for up to the first place, or {last!r} for up to the last."
+    return f"Write '{first}' for up to the first place, or '{last}' for up to the last."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,14 @@ def _translated(text: str, star: str, hole: str) -> str:
     """Returns a pattern as a regular expression; "?" makes a sign lazy."""
     signs = {"*": f"[^/]*{star}", "?": "[^/]", "#": _NUMBER, HOLE: f"(?P<label>[^/]+{hole})"}
     ending = r"(?:\.[^./]+)?" if text.endswith("#") else ""
-    return "".join(signs.get(word, re.escape(word)) for word in _WORDS.split(text)) + ending
+    return "".join(signs.get(word, _escaped(word)) for word in _WORDS.split(text)) + ending
+
+
+def _escaped(text: str) -> str:
+    """Returns a text as a regular expression without backslashes, which shells and messages would double."""
+    return re.sub(
+        r"[.^$+|()\[\]{}\\]", lambda found: f"[{found[0]}]" if found[0] not in "\\^[]" else f"\\{found[0]}", text
+    )
 
 
 def _regular(text: str, setting: str) -> re.Pattern[str]:

@@ -11,10 +11,11 @@ from flaxtl import config as configs
 from flaxtl import data
 from flaxtl.card import Card, Columns, Text
 from flaxtl.data import Source, Splits
+from flaxtl.data.contents import skipped_notes
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.text import TextPreprocess, cut_texts
 from flaxtl.data.traits import adaptations
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import DataError
 from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
 
@@ -121,12 +122,11 @@ def known_of(model: Model, parts: Mapping[str, Source | None]) -> list[str]:
         parts: "train" and others by name.
     """
     there = {name: part for name, part in parts.items() if part is not None}
-    notes = list(dict.fromkeys(note for part in there.values() for note in part.notes))
+    notes: list[str] = []
     for name, part in there.items():
-        if part.skipped:
-            whose = "" if name == "train" else f" of the {name} data"
-            names = listed(path for path, _ in part.skipped)
-            notes.append(f"{len(part.skipped)} unreadable files{whose} were skipped: {names}.")
+        notes += skipped_notes(part.skipped, "" if name == "train" else f" of the {name} data")
+        fresh = [note for note in part.notes if note not in notes]
+        notes += fresh if name == "train" else [f"Of the {name} data: {note}" for note in fresh]
     notes += adaptations(list(there.values()), model.card.input)
     preprocess = model.pipeline.preprocess
     if isinstance(preprocess, TextPreprocess):
