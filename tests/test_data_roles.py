@@ -1,5 +1,6 @@
 """Which columns of a table are inputs and labels, and how its text is read: names, contents, separators, encodings."""
 
+import json
 import unicodedata
 
 import numpy as np
@@ -70,6 +71,22 @@ def test_a_missing_number_of_an_input_is_named(cell, tmp_path):
         open_source(table(tmp_path, "w,h,label", [1, 2, 3, 4], [1, 2, "wide", 4], "abab"))
 
 
+def test_a_column_of_objects_is_no_text_and_no_label(tmp_path):
+    rows = [{"words": text, "meta": {"i": i}, "mood": mood} for i, (text, mood) in enumerate(zip(TEXTS, MOODS))]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert open_source(tmp_path / "t.jsonl").columns == Columns(("words",), ("mood",))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_name_of_a_column_is_one_in_both_unicode_forms(form, tmp_path):
+    name = unicodedata.normalize(form, "Gefühl")
+    row = {"text": "a", name: "x"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row, ensure_ascii=False), "utf-8")
+    for file in (tmp_path / "t.jsonl", table(tmp_path, f"text,{name}", ["a"], ["x"])):
+        for other in ("NFC", "NFD"):
+            assert open_source(file, label_column=unicodedata.normalize(other, "Gefühl")).labels == ("x",)
+
+
 def test_with_the_input_known_the_one_column_left_is_the_label(tmp_path):
     found = open_source(table(tmp_path, "text,outcome2", list("ab"), list("xy")))
     assert found.labels == ("x", "y")
@@ -109,6 +126,21 @@ def test_columns_of_an_earlier_table_are_taken_where_they_are(tmp_path):
     assert to_predict(file, columns=Columns(("body",)), input_column="title").raw == TEXTS
     other = open_source(table(tmp_path, "text,label", TEXTS, MOODS), columns=Columns(("body",), ("kind",)))
     assert other.columns == Columns(("text",), ("label",))
+    assert other.notes == (
+        f"'text' of {tmp_path / 't.csv'} is read, which lacks the column 'body' of the training data.",
+    )
+    assert to_predict(tmp_path / "t.csv", columns=Columns(("body",))).notes == other.notes
+
+
+def test_several_columns_of_an_earlier_table_are_all_there_or_the_missing_ones_are_named(tmp_path):
+    file = table(tmp_path, "w,h2,label", [1, 2], [3, 4], "ab")
+    for read in (to_predict, open_source):
+        with pytest.raises(DataError, match="has no column 'h', which the training data has"):
+            read(file, columns=Columns(("w", "h"), ("label",)))
+    assert np.asarray(to_predict(file, columns=Columns(("w", "h")), input_column="h2,w").raw).tolist() == [
+        [3, 1],
+        [4, 2],
+    ]
 
 
 def test_a_column_that_says_the_part_divides_the_table(tmp_path):

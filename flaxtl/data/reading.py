@@ -58,10 +58,10 @@ def inputs_of(table: Table, input_column: str | None, on_bad_file: OnBadFile, be
         DataError: no rows, a column that is missing or cannot be inferred, or a bad example.
     """
     _require_rows(table)
-    names = inputs_in(table, input_column, before)
-    _require_whole(table, names)
-    source, _ = _of_inputs(table, names, on_bad_file)
-    return dataclasses.replace(source, notes=table.notes, columns=Columns(tuple(names)))
+    roles = inputs_in(table, input_column, before)
+    _require_whole(table, roles.inputs)
+    source, _ = _of_inputs(table, roles.inputs, on_bad_file)
+    return dataclasses.replace(source, notes=(*table.notes, *roles.notes), columns=Columns(roles.inputs))
 
 
 def _require_rows(table: Table) -> None:

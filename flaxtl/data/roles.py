@@ -95,7 +95,8 @@ def roles_of(table: Table, reading: Reading) -> Roles:
     labels = labels or _called(table, [n for n in free if n not in inputs], LABEL_NAMES, _MORE_LABELS, "label")
     inputs = inputs or _inputs_called(table, [name for name in free if name not in labels])
     if inputs and labels:
-        return Roles(tuple(inputs), tuple(labels))
+        notes = [] if reading.input_column else _in_place_of(table, before.inputs, inputs)
+        return Roles(tuple(inputs), tuple(labels), tuple(notes))
     free = _telling(table, [n for n in free if n not in (*inputs, *labels)], 1 if inputs or labels else 2)
     if not labels and not inputs:
         inputs, labels = _by_content(table, free)
@@ -107,8 +108,8 @@ def roles_of(table: Table, reading: Reading) -> Roles:
     return Roles(tuple(inputs), tuple(labels), (f"{note} To read others, set `input_column` and `label_column`.",))
 
 
-def inputs_in(table: Table, input_column: str | None, before: Columns | None) -> list[str]:
-    """Returns the columns of inputs of a table without labels, or whose labels are not looked at.
+def inputs_in(table: Table, input_column: str | None, before: Columns | None) -> Roles:
+    """Returns which columns are inputs of a table without labels, or whose labels are not looked at.
 
     Raises:
         DataError: a column that is named is missing, or it is not clear which is meant.
@@ -116,13 +117,15 @@ def inputs_in(table: Table, input_column: str | None, before: Columns | None) ->
     before = before or Columns()
     found = named(table, input_column) or _there(table, before.inputs) or _usual(table, 0)
     if found:
-        return found
+        return Roles(tuple(found))
     _require_header(table)
-    if len(table.columns) == 1:
-        return list(table.columns)
     labels = [name for name in table.columns if _plain(name) in LABEL_NAMES or name in before.labels]
     free = _free(table, labels)
-    return _inputs_called(table, free) or _input_left(table, _telling(table, free, 1))
+    if len(table.columns) == 1:
+        found = list(table.columns)
+    else:
+        found = _inputs_called(table, free) or _input_left(table, _telling(table, free, 1))
+    return Roles(tuple(found), notes=tuple(_in_place_of(table, before.inputs, found)))
 
 
 def unclear(table: Table, kind: str) -> DataError:
@@ -166,7 +169,25 @@ def _plain(name: str) -> str:
 
 
 def _there(table: Table, names: Sequence[str]) -> list[str]:
-    return list(names) if names and all(name in table.columns for name in names) else []
+    """Returns the columns of an earlier table, if this one has them; of several it must have all.
+
+    Raises:
+        DataError: some of several are missing, in whose place others would be read without a word.
+    """
+    missing = [name for name in names if name not in table.columns]
+    if len(names) > 1 and missing:
+        raise DataError(
+            f"{table.title} has no column {listed(map(repr, missing))}, which the training data has. Its columns are "
+            f"{listed(table.columns)}."
+        )
+    return [] if missing else list(names)
+
+
+def _in_place_of(table: Table, before: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Notes a column that is read in place of the one that the training data has."""
+    if not before or list(before) == list(names):
+        return []
+    return [f"{names[0]!r} of {table.name} is read, which lacks the column {before[0]!r} of the training data."]
 
 
 def _usual(table: Table, place: int) -> list[str]:
@@ -251,7 +272,7 @@ class _Content:
         values = [value for value in column.values if not is_missing(value)]
         texts = list(map(str, values))
         different, length = len(set(texts)), sum(map(len, texts)) / max(len(texts), 1)
-        if any(is_list(value) for value in values):
+        if any(is_list(value) or isinstance(value, dict) for value in values):
             return cls("lists", different, length)
         if all(number(value) is not None for value in values):
             return cls("numbers", different, length)

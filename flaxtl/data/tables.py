@@ -11,6 +11,7 @@ from flaxtl.card import Task
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.delimited import read_delimited, read_text_file
 from flaxtl.data.folder import BadFile
+from flaxtl.data.names import canonical_name
 from flaxtl.data.reading import source_of
 from flaxtl.data.set_parts import sources_of, tables_by_column
 from flaxtl.data.source import Source, Splits
@@ -122,9 +123,9 @@ def _jsonl_table(file: Path) -> Table:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    names = [canonical_name(name) for name, _ in pairs]
+    found = dict(zip(names, (value for _, value in pairs), strict=True))
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
         raise ValueError(f"has {listed(repr(n) for n in found if names.count(n) > 1)} more than once")
     return found
 
