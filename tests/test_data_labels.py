@@ -125,6 +125,21 @@ def test_a_published_set_with_an_unlabelled_test_part_is_refused_by_its_name(tmp
     assert found.validation.targets.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("labels", [[[-1], [-1]], [[], []], [None, None]])
+def test_a_part_without_any_of_several_labels_is_named(labels, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    kinds = {"text": datasets.Value("string"), "tags": datasets.Sequence(datasets.ClassLabel(names=["red", "big"]))}
+    parts = {
+        name: datasets.Dataset.from_dict({"text": ["x", "y"], "tags": tags}, features=datasets.Features(kinds))
+        for name, tags in (("train", [[0], [0, 1]]), ("test", labels))
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(DataError, match=r"The part test of hf:.* has no labels: .*--split train=train"):
+        open_source(f"hf:{tmp_path / 'set'}")
+    found = open_source(f"hf:{tmp_path / 'set'}", split="train")
+    assert (found.task, found.labels, found.targets.tolist()) == ("multilabel", ("red", "big"), [[1, 0], [1, 1]])
+
+
 @pytest.mark.parametrize("names", [[float("nan"), "a"], [None, "a"], ["a", np.datetime64("NaT")]])
 def test_missing_names_given_in_python_are_refused(names):
     with pytest.raises(DataError, match="1 of 2 targets are missing"):

@@ -199,8 +199,11 @@ def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labe
     values = list(column.values)
     cells, notes = _cells(table, name, values)
     sets = []
+    bare = {i for i, cell in enumerate(cells) if any(is_missing(v) or (column.names and number(v) == -1) for v in cell)}
+    if len(bare) == len(cells):
+        _require(table, name, values, sorted(bare))
     for i, cell in enumerate(cells):
-        if any(is_missing(item) or (column.names and number(item) == -1) for item in cell):
+        if i in bare:
             raise DataError(f"{table.at(i)} has a label that is missing within {_short(values[i])} as {name!r}.")
         if any(is_list(item) or isinstance(item, dict) for item in cell):
             raise DataError(f"{table.at(i)} has lists or objects within {_short(values[i])} as {name!r}.")
@@ -212,7 +215,7 @@ def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labe
         sets.append(_named(table, name, column.names, cell) if column.names else class_names(cell))
     _refuse_vectors(table, name, cells, column)
     labels = tuple(map(class_name, column.names)) or natural_order({label for names in sets for label in names})
-    if not labels:
+    if not any(sets):
         raise DataError(f"{table.title} has no labels: no row of {name!r} holds one. {table.way_out}")
     place = {label: k for k, label in enumerate(labels)}
     found = np.zeros((len(sets), len(labels)), np.float32)
