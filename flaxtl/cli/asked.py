@@ -6,7 +6,8 @@ import sys
 
 from flaxtl.card import NOUNS, Card, Text
 from flaxtl.config import PredictConfig
-from flaxtl.data import Source, texts_to_predict, to_predict, together
+from flaxtl.data import Source, to_predict
+from flaxtl.data.unlabelled import texts_to_predict, together
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.places import expanded
 

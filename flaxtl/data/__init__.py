@@ -18,7 +18,7 @@ from flaxtl.data.splits import few_shot, folds, stratified_split
 from flaxtl.data.tables import from_csv, from_jsonl
 from flaxtl.data.tensorflow_sets import from_tfds
 from flaxtl.data.turned import with_turned_classes
-from flaxtl.data.unlabelled import texts_to_predict, to_predict, together
+from flaxtl.data.unlabelled import to_predict
 
 __all__ = [
     "Augment",
@@ -48,9 +48,7 @@ __all__ = [
     "renamed",
     "select",
     "stratified_split",
-    "texts_to_predict",
     "to_predict",
-    "together",
     "with_split",
     "with_turned_classes",
 ]
