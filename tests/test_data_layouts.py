@@ -224,6 +224,18 @@ def test_a_layout_that_can_be_read_in_two_ways_is_refused(names, words, tmp_path
         from_folder(put(tmp_path, *names))
 
 
+@pytest.mark.parametrize("inside", ["", "train/", "data/", "training_set/images/"])
+def test_archives_that_are_called_like_parts_are_the_parts(inside, tmp_path):
+    put(tmp_path / "made", "cat/1.png", "dog/1.png", "dog/2.png")
+    (tmp_path / "set").mkdir()
+    for part in ("train", "test"):
+        with zipfile.ZipFile(tmp_path / "set" / f"{part}.zip", "w") as archive:
+            for name in ("cat/1.png", "dog/1.png", "dog/2.png"):
+                archive.write(tmp_path / "made" / name, inside.replace("train", part) + name)
+    found = from_folder(tmp_path / "set")
+    assert sizes(found) == {"train": (3, ("cat", "dog")), "test": (3, ("cat", "dog"))}
+
+
 def test_an_empty_part_folder_is_named(tmp_path):
     place = put(tmp_path, "train/a/1.png", "train/b/1.png")
     (place / "val").mkdir()

@@ -21,6 +21,7 @@ from flaxtl.data.formats import (
 )
 from flaxtl.data.image import UNREADABLE, ZipMember
 from flaxtl.data.names import printable
+from flaxtl.data.part_names import is_unlabelled, part_of
 from flaxtl.errors import DataError, listed
 
 _HIDDEN = "it is hidden: its name begins with a dot."
@@ -149,7 +150,10 @@ def _archive(file: Path, parent: PurePosixPath, left: list[LeftOut]) -> list[tup
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"The archive {file} cannot be read ({error}). Download or pack it again.") from error
     first = {path.parts[0] for path, _ in found}
-    wrapped = len(first) == 1 and all(len(path.parts) > 2 for path, _ in found)
+    wrapped = len(first) == 1 and all(len(path.parts) > 2 for path, _ in found) and not any(map(part_of, first))
+    # train.zip and test.zip are the parts, whether or not a folder in them says so once more.
+    if (part_of(file.stem) and not any(map(part_of, first))) or (is_unlabelled(file.stem) and found):
+        parent = parent / file.stem
 
     def placed(path: PurePosixPath) -> PurePosixPath:
         return parent / (PurePosixPath(*path.parts[1:]) if wrapped and path.parts[0] in first else path)

@@ -10,7 +10,8 @@ from flaxtl.data.contents import Contents, LeftOut, Member, contents_of, media_f
 from flaxtl.data.files import BadFile, from_files, modality_of_files, ordered, readable, source_of_members
 from flaxtl.data.formats import modality_of
 from flaxtl.data.names import canonical_name, printable, similarity_notes
-from flaxtl.data.parts import SPLIT_FOLDERS, is_unlabelled, layout_of, part_of, parts_named, refuse_folds
+from flaxtl.data.part_names import SPLIT_FOLDERS, is_unlabelled, part_of
+from flaxtl.data.parts import layout_of, parts_named, refuse_folds
 from flaxtl.data.patterns import ambiguity_notes, from_paths
 from flaxtl.data.source import Source, Splits, natural_order
 from flaxtl.errors import DataError, listed

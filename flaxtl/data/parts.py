@@ -9,53 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from flaxtl.data.contents import Contents
-from flaxtl.data.names import canonical_name
+from flaxtl.data.part_names import SPLIT_FOLDERS, folder_key, is_unlabelled, part_of
 from flaxtl.data.source import natural_order
 from flaxtl.errors import DataError, did_you_mean, listed
 
-_NAMES = {
-    "train": "train training trn",
-    "validation": "val valid validation validate validating dev devel development",
-    "test": "test testing tst tests eval evaluation evaluate holdout heldout",
-}
-_AFFIXES = "set sets data dataset images image imgs img pictures photos files audio clips split part folder"
-# What a folder's name says of its part, in lower case and without spaces, hyphens, underscores and points.
-SPLIT_FOLDERS = {
-    spelled: part
-    for part, names in _NAMES.items()
-    for name in names.split()
-    for spelled in (name, *(name + a for a in _AFFIXES.split()), *(a + name for a in _AFFIXES.split()))
-} | {"test1": "test"}
-_STEMS = ["unlabeled", "unlabelled", "unknown", "unknowns", "unsorted", "unclassified", "unannotated", "untagged"]
-_UNLABELLED = {
-    *(stem + affix for stem in _STEMS for affix in ("", *_AFFIXES.split())),
-    *["nolabel", "nolabels", "tolabel", "withoutlabel", "withoutlabels", "notlabeled", "notlabelled", "unassigned"],
-}
 _FOLD = re.compile(r"(cv)?[-_ ]?folds?[-_ ]?\d+", re.IGNORECASE)
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[-_ .]", "", canonical_name(name).casefold())
-
-
-def part_of(name: str) -> str | None:
-    """Returns the part of a data set that a folder of this name holds, or None.
-
-    Example:
-        >>> part_of('training_set'), part_of('VALID'), part_of('Test-Images'), part_of('cat')
-        ('train', 'validation', 'test', None)
-    """
-    return SPLIT_FOLDERS.get(_key(name))
-
-
-def is_unlabelled(name: str) -> bool:
-    """Whether a folder's name says that its files have no labels.
-
-    Example:
-        >>> is_unlabelled('Un-labelled'), is_unlabelled('unknown'), is_unlabelled('cat')
-        (True, True, False)
-    """
-    return _key(name) in _UNLABELLED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +159,7 @@ def parts_named(folder: Path, tops: Collection[str], split: str) -> dict[str, li
             raise DataError(f"split holds {entry!r}; {expected}.")
         if "[" in name or "+" in name:
             raise DataError(f"{folder} cannot be cut at {name!r}; expected one of {listed(natural_order(tops))}.")
-        same = [top for top in tops if _key(top) == _key(name)]
+        same = [top for top in tops if folder_key(top) == folder_key(name)]
         same = same or [top for top in tops if part_of(name) and part_of(top) == part_of(name)]
         if not same:
             near = did_you_mean(name, tops) or f" Its folders are {listed(natural_order(tops))}."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flaxtl.data.columns import Reading, Table
-from flaxtl.data.parts import part_of
+from flaxtl.data.part_names import part_of
 from flaxtl.data.reading import source_of
 from flaxtl.data.source import UNLABELLED, Source, Splits, natural_order
 from flaxtl.errors import DataError, did_you_mean, listed
