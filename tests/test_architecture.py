@@ -19,7 +19,7 @@ FLOORS = [
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
     {"data_settings", "probe_settings", "run_settings", "training_settings"},
-    {"paths", "processes", "shares"},
+    {"paths", "places", "processes", "shares"},
     {"errors"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
