@@ -9,7 +9,7 @@ from typing import Any
 from flaxtl import card, checkpoint, paths
 from flaxtl.checkpoint import Description
 from flaxtl.convert.loading import EMBEDDED, PREFIX
-from flaxtl.errors import PathError, did_you_mean
+from flaxtl.errors import PathError
 from flaxtl.places import expanded
 
 
