@@ -18,6 +18,7 @@ from flaxtl.convert.families.transformers_files import json_settings, read_json
 from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, listed
+from flaxtl.places import cache_or_temporary
 
 FILE = "tokenizer.json"
 _NAMED = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
@@ -384,19 +385,15 @@ def _kept(weights: Weights, base: Mapping[str, Any], made: Mapping[str, Any]) ->
     """Returns the file of a tokenizer: the source's own if it says the same, else one in the cache, by its content."""
     if FILE in weights.files and made == base:
         return weights.files[FILE]
-    from flaxtl.convert.hub import cache_folder
-
     text = json.dumps(made, ensure_ascii=False)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    for root in (cache_folder(), Path(tempfile.gettempdir()) / "flaxtl"):
-        file = root / "tokenizers" / digest / FILE
-        try:
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as fresh:
-                    fresh.write(text)
-                Path(fresh.name).replace(file)
-        except OSError:
-            continue
-        return file
-    raise CheckpointError(f"{FILE} could not be written, neither in the cache nor in {tempfile.gettempdir()}.")
+    file = cache_or_temporary() / "tokenizers" / digest / FILE
+    try:
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as fresh:
+                fresh.write(text)
+            Path(fresh.name).replace(file)
+    except OSError as error:
+        raise CheckpointError(f"{FILE} could not be written at {file.parent}: {error.strerror}.") from error
+    return file
