@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from flaxtl import checkpoint, paths, surgery
-from flaxtl.card import Card, Task
+from flaxtl.card import Array, Card, Task
 from flaxtl.data import Entry, Loader, Source, as_source
+from flaxtl.data.loader import rows_of
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
+from flaxtl.modules import LinenModel, NnxModel
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
-from flaxtl.predictions import Predictions
+from flaxtl.predictions import Predictions, by_example, mean_by_example
+from flaxtl.shares import Prior, log_ratio, shares_of
 
 CHECKPOINT = "checkpoint"
 BATCH = 64
@@ -41,6 +46,10 @@ class Model:
     card: Card
     files: dict[str, Path] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What the network's own module computes is what the card says.
+        object.__setattr__(self, "network", in_network(self.network, self.card.head.normalise)[0])
 
     @property
     def pipeline(self) -> Pipeline:
@@ -80,6 +89,41 @@ class Model:
         card = self.card.with_head(temperature=1.0, conformal=self.card.head.conformal)
         return dataclasses.replace(self, variables=variables, card=card)
 
+    def with_prior(self, prior: Prior) -> Model:
+        """Returns the model with probabilities for other class shares than those that it was trained for.
+
+        Args:
+            prior: the shares to expect: "equal", or a number for each class by name.
+
+        Raises:
+            ConfigError: no classes, shares that are none, a model whose card does not say for which shares it was
+                trained, or a head without a bias.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> model = dataclasses.replace(model, card=model.card.with_head(class_shares=(0.9, 0.1)))
+            >>> model.with_prior('equal').card.head.class_shares
+            (0.5, 0.5)
+        """
+        head = self.card.head
+        if head.task != "classification" or not head.class_shares:
+            raise ConfigError(
+                "The model does not say for which class shares its probabilities hold, so `prior` cannot change them. "
+                "Fine-tune it, for one class an example."
+            )
+        wanted, leaves = shares_of(prior, head.labels), paths.subtree(self.params, head.path)
+        if "bias" not in leaves:
+            raise ConfigError(f"The head {head.path!r} has no bias, by which `prior` changes its answers.")
+        bias = np.asarray(leaves["bias"])
+        shifted = bias + (head.temperature * log_ratio(wanted, head.class_shares)).astype(bias.dtype)
+        params = surgery.graft(self.params, head.path, {**leaves, "bias": shifted})
+        return dataclasses.replace(
+            self,
+            variables={**self.variables, paths.PARAMS: params},
+            card=self.card.with_head(class_shares=wanted),
+        )
+
     def with_head(
         self, labels: Sequence[str], *, task: Task = "classification", init: str = "zeros", seed: int = 0
     ) -> Model:
@@ -109,7 +153,12 @@ class Model:
         fresh = {**params, path: head} if headless else surgery.graft(params, path, head)
         params = surgery.reinit(fresh, f"{path}/**", init, seed=seed, like=like)
         card = self.card.with_head(
-            labels=tuple(labels), task=task, temperature=1.0, normalise="none", rows="probabilities"
+            labels=tuple(labels),
+            task=task,
+            temperature=1.0,
+            normalise="none",
+            rows="probabilities",
+            class_shares=(),
         )
         return dataclasses.replace(
             self,
@@ -164,7 +213,9 @@ class Model:
             CardError: the data is of another modality.
             DataError: it is empty or cannot be understood.
         """
-        source = as_source(data, self.card.input.modality)
+        spec = self.card.input
+        shape = spec.shape if isinstance(spec, Array) else ()
+        source = as_source(data, spec.modality, columns=self.card.columns, shape=shape)
         self.card.require_modality(source.modality)
         if len(source) == 0:
             raise DataError("The data holds no examples.")
@@ -191,13 +242,20 @@ class Model:
                 "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
                 f"({listed(non_finite(self.variables)) or 'or overflow on this input'}). Use an earlier checkpoint."
             )
-        if len(np.unique(index)) == len(index):
-            return values
-        if self.card.head.task == "classification":
-            return np.log(np.maximum(mean_by_example(_softmax(values), index), 1e-30))
-        if self.card.head.task == "multilabel":
-            return _logit(mean_by_example(_sigmoid(values), index))
-        return mean_by_example(values, index)
+        return self.by_example(values, index)
+
+    def by_example(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Returns the logits of examples from those of their rows, as `logits` does.
+
+        The rows of a classified example, such as the windows of a long clip, count as the mean of their probabilities
+        (whose logarithm is returned), those of several labels likewise, those of a regression as their mean. A head
+        with `card.head.rows == "features"` takes the mean of the rows' features instead, before it is applied.
+
+        Args:
+            values: logits, float [rows, outputs].
+            index: int [rows], the example of each row.
+        """
+        return by_example(values, index, self.card.head.task)
 
     def _head_outputs(self, features: np.ndarray, batch_size: int) -> np.ndarray:
         """Returns what the head says of features, float [examples, outputs], so many at a time."""
@@ -212,17 +270,79 @@ class Model:
         """Returns class names and calibrated probabilities.
 
         Args:
-            data: a file, a folder, a list of them, arrays, or a Source.
+            data: a path, a list of paths, arrays, or a Source. A model of pictures takes one picture too, as an array
+                [height, width(, channels)], of Pillow or as a file's bytes; one of sound a clip [samples]; for one of
+                texts a string is a text, and a `pathlib.Path` a file.
             batch_size: rows at a time.
+
+        Returns:
+            Predictions in the order of the data: `found[0]`, `found.top(3)`, `found.to_pandas()`.
+
+        Raises:
+            CardError: the data is of another modality.
+            DataError: it is empty or cannot be understood.
         """
         source = self.source(data)
         logits = self.logits(source, batch_size=batch_size) / self.card.head.temperature
-        return Predictions.of(source.keys, logits, self.card.head)
+        return Predictions.of(source.keys, logits, self.card.head, details=source.details)
+
+    def preprocess(self, data: Any) -> tuple[Any, np.ndarray]:
+        """Returns data as the rows that enter `as_linen` and `as_nnx`: the host's part of the preprocessing.
+
+        Pictures are decoded, resized and cropped (uint8 [rows, height, width, channels]); texts are tokenised, and
+        sounds resampled and cut into windows (arrays by name); numbers are as they are.
+
+        Args:
+            data: as `predict` takes it; all of its rows are held in memory.
+
+        Returns:
+            (array or arrays by name [rows, …], int32 [rows] the example that each row belongs to).
+        """
+        return rows_of(self.pipeline.preprocess, self.source(data))
+
+    def as_linen(self, *, temperature: bool = False) -> tuple[LinenModel, dict[str, Any]]:
+        """Returns the whole model as a Linen module and its variables, for use outside flaxtl.
+
+        `module.apply(variables, rows)` gives the logits of rows as `preprocess` returns them, the same as `logits`
+        gives: preprocessing on the device, network and the head's feature normalisation are inside. An example of
+        several rows is put together from them by `by_example`. Training: see `LinenModel`; the trained variables come
+        back by `with_variables`.
+
+        Args:
+            temperature: whether logits are divided by the card's temperature, so that their softmax is `predict`'s.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> module, variables = model.as_linen()
+            >>> rows, _ = model.preprocess(np.zeros((3, 32, 32), np.uint8))
+            >>> module.apply(variables, rows).shape
+            (3, 2)
+        """
+        return LinenModel(self.pipeline, self.card.head.temperature if temperature else 1.0), self.variables
+
+    def as_nnx(self, *, temperature: bool = False, rngs: nnx.Rngs | None = None) -> NnxModel:
+        """Returns the whole model as an NNX module that holds its state, for use outside flaxtl; see `as_linen`.
+
+        Args:
+            temperature: whether logits are divided by the card's temperature, so that their softmax is `predict`'s.
+            rngs: random streams for dropout; needed to train a network that has any.
+
+        Example:
+            >>> from flaxtl.convert import load
+            >>> model = load('flaxtl:characters').with_head(['a', 'b'])
+            >>> rows, _ = model.preprocess(np.zeros((3, 32, 32), np.uint8))
+            >>> model.as_nnx()(rows).shape
+            (3, 2)
+        """
+        factor = self.card.head.temperature if temperature else 1.0
+        return NnxModel(self.pipeline, self.variables, factor, rngs)
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the model as a directory: card.json, the Orbax checkpoint, and its files.
 
-        It is written beside its place and renamed, so that an interrupted save leaves what was there.
+        Any Orbax program reads the parameters in its folder checkpoint/state. The directory is written beside its place
+        and renamed, so that an interrupted save leaves what was there.
 
         Args:
             directory: the model's place.
@@ -307,44 +427,3 @@ def non_finite(tree: Any) -> list[str]:
         # jnp's issubdtype, unlike NumPy's, knows bfloat16 and the 8-bit floats.
         if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(np.asarray(value)).all()
     ]
-
-
-def mean_by_example(values: np.ndarray, index: Iterable[int]) -> np.ndarray:
-    """Averages the rows that belong to one example.
-
-    Args:
-        values: float [rows, …].
-        index: int [rows], from 0 to examples - 1, each occurring.
-
-    Returns:
-        float [examples, …].
-
-    Example:
-        >>> mean_by_example(np.array([[1.0], [3.0], [5.0]]), [0, 0, 1]).tolist()
-        [[2.0], [5.0]]
-    """
-    index = np.asarray(index)
-    counts = np.bincount(index)
-    if (counts == 1).all() and (index == np.arange(len(index))).all():
-        return values
-    total = np.zeros((len(counts), *values.shape[1:]), np.float64)
-    np.add.at(total, index, values)
-    return (total / counts.reshape((-1,) + (1,) * (values.ndim - 1))).astype(values.dtype)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
-
-    return softmax(logits, axis=-1)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import expit
-
-    return expit(logits.astype(np.float64))
-
-
-def _logit(probabilities: np.ndarray) -> np.ndarray:
-    from scipy.special import logit
-
-    return logit(np.clip(probabilities, 1e-30, 1.0 - 1e-16)).astype(np.float32)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 
-from flaxtl.errors import PathError, did_you_mean, listed
+from flaxtl.errors import PathError, listed, nearest
 
 V = TypeVar("V")
 Rules = Sequence[tuple[str, V]]
@@ -206,22 +206,51 @@ def subtree(tree: Mapping[str, Any], path: str) -> Any:
     return node
 
 
+def split_collection(pattern: str) -> tuple[str | None, str]:
+    """Returns (collection or None, path) of a name or pattern.
+
+    Raises:
+        PathError: it has more than one ':' that is not escaped.
+
+    Example:
+        >>> split_collection('batch_stats:bn/mean'), split_collection('head/**')
+        (('batch_stats', 'bn/mean'), (None, 'head/**'))
+    """
+    parts = _split_escaped(pattern, ":")
+    if len(parts) > 2:
+        raise PathError(f"{pattern!r} is no pattern: expected 'path' or 'collection:path'.")
+    return (split(parts[0])[0], parts[1]) if len(parts) == 2 else (None, pattern)
+
+
+def segments(path: str) -> list[str]:
+    """Returns the segments of a path or pattern, escaped as they are.
+
+    Example:
+        >>> segments('blocks_*/conv/**')
+        ['blocks_*', 'conv', '**']
+    """
+    return _split_escaped(path, "/")
+
+
+def expression(path: str) -> str:
+    """Returns a pattern's path as a regular expression over an escaped path + '/', with a group for each wildcard."""
+    made = ""
+    for segment in segments(path):
+        if segment == "**":
+            made += r"((?:(?:[^\\/]|\\.)+/)*?)"
+        else:
+            pieces = re.findall(r"\\.|\*|[^\\*]+", segment)
+            made += "".join(r"((?:[^\\/]|\\.)*)" if p == "*" else re.escape(p) for p in pieces) + "/"
+    return made
+
+
 @functools.lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> tuple[str | None, re.Pattern[str]]:
     """Turns a pattern into (collection or None, regular expression over the escaped path + '/')."""
-    parts = _split_escaped(pattern, ":")
-    if len(parts) > 2 or not pattern:
-        raise PathError(f"{pattern!r} is no pattern: expected 'path' or 'collection:path'.")
-    collection = split(parts[0])[0] if len(parts) == 2 else None
-    expression = ""
-    for segment in _split_escaped(parts[-1], "/"):
-        if segment == "**":
-            expression += r"(?:(?:[^\\/]|\\.)+/)*"
-        else:
-            pieces = re.findall(r"\\.|\*|[^\\*]+", segment)
-            one = "".join(r"(?:[^\\/]|\\.)*" if p == "*" else re.escape(p) for p in pieces)
-            expression += one + "/"
-    return collection, re.compile(expression)
+    if not pattern:
+        raise PathError("'' is no pattern: expected 'path' or 'collection:path'.")
+    collection, path = split_collection(pattern)
+    return collection, re.compile(expression(path))
 
 
 def matches(pattern: str, leaf: Leaf | str) -> bool:
@@ -249,10 +278,48 @@ def matching(pattern: str, tree: Any) -> list[Leaf]:
     return [leaf for leaf, _ in leaves(tree) if matches(pattern, leaf)]
 
 
+def suggestion(pattern: str, places: Iterable[Leaf]) -> str:
+    """Returns ' Did you mean …?' with patterns that do match a leaf, or an empty string when nothing is near.
+
+    Args:
+        pattern: one that matches nothing.
+        places: the leaves that there are.
+
+    Example:
+        >>> suggestion('head', [Leaf('params', ('head', 'kernel'))])
+        " Did you mean 'head/**'?"
+    """
+    places = list(places)
+    collection, path = split_collection(pattern)
+    wanted = re.sub(r"(/(\*\*)?)+$", "", path)
+    tail = wanted.removeprefix("**/")
+    own = [f"{escape(collection)}:"] if collection is not None else [""]
+    others = [f"{escape(name)}:" for name in sorted({p.collection for p in places})] if collection is not None else []
+    same = [path, wanted, f"{wanted}/**", f"**/{tail}", f"**/{tail}/**"]
+
+    def good(tried: Iterable[str]) -> list[str]:
+        fit = (c for c in dict.fromkeys(tried) if c and c != pattern and any(matches(c, p) for p in places))
+        return list(fit)[:3]
+
+    # What is spelled right but lies elsewhere comes before what is spelled alike.
+    found = good(before + c for before in (*own, *others) for c in same)[:1]
+    found = found or good(before + c for before in own for c in _near(wanted, places)) or good(_near(wanted, places))
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _near(wanted: str, places: Sequence[Leaf]) -> list[str]:
+    """Returns patterns of the leaves and folders that are spelled most like a path, which may begin with '**/'."""
+    starts = [0] if not wanted.startswith("**/") else range(max(len(p.keys) for p in places))
+    tails = [p.keys[start:] for p in places for start in starts if len(p.keys) > start]
+    leaves_there = {join(keys) for keys in tails}
+    folders = {join(keys[:depth]) for keys in tails for depth in range(1, len(keys))}
+    names = nearest(wanted.removeprefix("**/"), leaves_there | folders)
+    before = "**/" if wanted.startswith("**/") else ""
+    return [before + (name if name in leaves_there else f"{name}/**") for name in names]
+
+
 def _no_match(pattern: str, places: Sequence[Leaf]) -> PathError:
-    folders = {join(p.keys[:d]) for p in places for d in range(1, len(p.keys))}
-    wanted = re.sub(r"(/\*\*)+$", "", pattern.split(":")[-1])
-    near = did_you_mean(wanted, {p.path for p in places} | folders)
+    near = suggestion(pattern, places)
     return PathError(f"The pattern {pattern!r} matches none of the {len(places)} leaves.{near}")
 
 

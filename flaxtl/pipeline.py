@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,50 +19,11 @@ from flaxtl.card import Card
 from flaxtl.data.preprocess import Preprocess, preprocess_for
 from flaxtl.nets.mode import EVAL, Mode
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import NORMALISE, in_network, rms_normalise, signed_root
 from flaxtl.nets.rows import rows_over
 
+__all__ = ["Pipeline", "compiled", "rms_normalise", "signed_root", "sliced", "spread"]
 Array = jax.Array
-
-
-def rms_normalise(features_BD: Array, epsilon: float = 1e-12) -> Array:
-    """Divides each row by its root mean square: unit length, times the square root of its dimension.
-
-    Args:
-        features_BD: float [batch, features].
-        epsilon: keeps a row of zeros at zero.
-
-    Example:
-        >>> [round(float(v), 3) for v in rms_normalise(jnp.array([[3.0, 4.0]]))[0]]
-        [0.849, 1.131]
-    """
-    square = jnp.mean(jnp.square(features_BD), axis=-1, keepdims=True)
-    return features_BD * jax.lax.rsqrt(square + epsilon)
-
-
-@jax.custom_jvp
-def signed_root(x: Array) -> Array:
-    """Takes the square root of each value's size and keeps its sign; the derivative is bounded, for values near zero.
-
-    Example:
-        >>> signed_root(jnp.array([9.0, -4.0, 0.0])).tolist()
-        [3.0, -2.0, 0.0]
-    """
-    return jnp.sign(x) * jnp.sqrt(jnp.abs(x))
-
-
-@signed_root.defjvp
-def _signed_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (towards,) = primals, tangents
-    return signed_root(x), 0.5 * jax.lax.rsqrt(jnp.maximum(jnp.abs(x), _SMALL)) * towards
-
-
-# What the derivative of the root takes smaller values for: at 0 it would be infinite.
-_SMALL = 1e-4
-# What `Head.normalise` names.
-_NORMALISE: dict[str, Callable[[Array], Array]] = {
-    "rms": rms_normalise,
-    "root": lambda features_BD: rms_normalise(signed_root(features_BD)),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +33,18 @@ class Pipeline:
     Attributes:
         network: the network.
         preprocess: the card's preprocessing; its device part runs before the first segment.
-        normalise: what happens to features at the border before the head.
+        normalise: what happens to features at the border before the head, where the network does not do it itself.
     """
 
     network: Network
     preprocess: Preprocess
-    normalise: Literal["none", "rms", "root"] = "none"
+    normalise: str = "none"
 
     @classmethod
     def of(cls, network: Network, card: Card, files: Mapping[str, Path] | None = None) -> Pipeline:
         """Returns the pipeline of a network, its card, and the files that travel with them, such as a tokenizer."""
-        return cls(network, preprocess_for(card.input, files), card.head.normalise)
+        own, left = in_network(network, card.head.normalise)
+        return cls(own, preprocess_for(card.input, files), left)
 
     def __call__(
         self,
@@ -107,7 +69,7 @@ class Pipeline:
         if self.normalise == "none" or not start <= border < stop:
             return self.network.forward(variables, x, start, stop, mode)
         x, state = self.network.forward(variables, x, start, border, mode)
-        return self.network.forward({**variables, **state}, _NORMALISE[self.normalise](x), border, stop, mode)
+        return self.network.forward({**variables, **state}, NORMALISE[self.normalise](x), border, stop, mode)
 
 
 @functools.lru_cache(maxsize=64)

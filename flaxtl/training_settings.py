@@ -123,8 +123,12 @@ class Training:
     """Stop after this many evaluations without a better one."""
     save_every: int | None = None
     """Evaluate and save each so many steps; by default ten times a phase."""
-    class_weight: Literal["none", "auto"] = "none"
-    """auto makes each class count the same, however many examples it has."""
+    class_weight: Literal["none", "auto"] | dict[str, float] = "none"
+    """What classes count: none is each example the same, auto is each class the same where their sizes differ by more
+    than a factor of 1.5, or a factor for single classes by name. Probabilities hold for the shares that result."""
+    prior: Literal["training", "equal"] | dict[str, float] | None = None
+    """The class shares to expect in use, for which probabilities are to hold: those of the training data, equal ones,
+    or a share for each class by name; by default those that the class weights imply."""
     head: Literal["logistic", "mean", "ridge"] = "logistic"
     """What a solved head is: logistic regression, the nearest class mean, or ridge regression on the classes."""
     feature_noise: float = 0.0

@@ -15,11 +15,11 @@ FLOORS = [
     {"activations"},
     {"convert"},
     {"model"},
-    {"pipeline"},
+    {"pipeline", "modules"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
     {"data_settings", "probe_settings", "run_settings", "training_settings"},
-    {"paths", "processes"},
+    {"paths", "places", "processes", "shares"},
     {"errors"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

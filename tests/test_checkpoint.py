@@ -510,9 +510,9 @@ def test_ignoring_must_be_said(saved):
 
 
 def test_patterns_and_prefixes_that_match_nothing_are_errors(saved):
-    with pytest.raises(CheckpointError, match=r"'hed/\*\*' matches none.*Did you mean 'head'"):
+    with pytest.raises(CheckpointError, match=r"'hed/\*\*' matches none.*Did you mean 'head/\*\*'"):
         checkpoint.plan(saved, VARIABLES, ignore="hed/**")
-    with pytest.raises(PathError, match=r"'hed/\*\*' matches none.*Did you mean 'head'"):
+    with pytest.raises(PathError, match=r"'hed/\*\*' matches none.*Did you mean 'head/\*\*'"):
         checkpoint.plan(saved, VARIABLES, reinit="hed/**")
     with pytest.raises(CheckpointError, match=r"prefix 'backbon' to rename fits no leaf.*'backbone'"):
         checkpoint.plan(saved, VARIABLES, rename=[("backbon", "trunk")])

@@ -1,6 +1,8 @@
 """Published weights become model directories leaf by leaf, and go back to the bit; what does not fit is told."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import parity
 import pytest
 import torch_files
 from parity import ours
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from flaxtl import checkpoint, paths
@@ -115,6 +118,37 @@ def test_a_trained_head_goes_back_with_its_own_shape(source, tmp_path):
     assert done.notes == ()
 
 
+@pytest.mark.parametrize("temperature", [2.0, 0.3])
+@pytest.mark.parametrize("bare", [False, True], ids=["with a head", "without"])
+def test_an_exported_head_has_the_temperature_folded_in_and_says_so(bare, temperature, tmp_path, tensors):
+    given = {n: a for n, a in tensors.items() if not (bare and n.startswith("fc."))}
+    convert(published(tmp_path / "source", given), tmp_path / "model")
+    model = Model.load(tmp_path / "model").with_head(["cat", "dog"], init="lecun_normal")
+    model = dataclasses.replace(model, card=model.card.with_head(temperature=temperature))
+    model.save(tmp_path / "trained")
+    done = export(tmp_path / "trained", tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    kernel = back["head/kernel"] if bare else back["fc.weight"].T
+    assert np.array_equal(kernel, model.with_temperature_in_head().params["head"]["kernel"])
+    assert f"temperature {temperature:g} is folded" in done.summary()
+    assert done.same_logits
+    with safe_open(tmp_path / "back.safetensors", "np") as file:
+        assert json.loads(file.metadata()["flaxtl_notes"]) == list(done.notes)
+
+
+@pytest.mark.parametrize(("normalise", "words"), [("rms", "root mean square"), ("root", "signed square root")])
+def test_an_export_whose_logits_would_be_others_warns_in_its_output_and_in_the_file(source, tmp_path, normalise, words):
+    convert(source, tmp_path / "model")
+    model = Model.load(tmp_path / "model").with_head(["cat", "dog"], init="lecun_normal")
+    dataclasses.replace(model, card=model.card.with_head(normalise=normalise)).save(tmp_path / "trained")
+    done = export(tmp_path / "trained", tmp_path / "back.safetensors")
+    assert not done.to_dict()["same_logits"]
+    assert re.search(rf"Warning: .* other logits than the model.*{words}", done.summary())
+    with safe_open(tmp_path / "back.safetensors", "np") as file:
+        assert file.metadata()["flaxtl_same_logits"] == "false"
+        assert words in file.metadata()["flaxtl_notes"]
+
+
 def test_a_source_without_a_head_gets_ours_named(tmp_path, tensors):
     bare = {n: a for n, a in tensors.items() if not n.startswith("fc.")}
     convert(published(tmp_path / "source", bare), tmp_path / "model")
@@ -200,8 +234,13 @@ def test_a_text_network_without_its_tokenizer(tmp_path):
     with pytest.raises(CheckpointError, match=r"its tokenizer is missing: there is no tokenizer\.json"):
         convert(folder, tmp_path / "model")
     (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json holds no tokenizer's model"):
+        convert(folder, tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\n")
     convert(folder, tmp_path / "model")
-    assert (tmp_path / "model" / "tokenizer.json").read_text() == "{}"
+    written = json.loads((tmp_path / "model" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert written["model"]["vocab"]["cat"] == 5
 
 
 def test_a_place_that_is_taken_is_left_alone(source, tmp_path):

@@ -6,12 +6,14 @@ import re
 import numpy as np
 import parity
 import pytest
-from parity import ours
+from parity import ours, preprocessing_text
 from tiny_text import write_json
 
 from flaxtl import paths
 from flaxtl.convert.converting import plan_conversion
-from flaxtl.convert.families.transformers_text import Pooling, pooling_of, text_input
+from flaxtl.convert.families.sentence_transformers import SentenceEncoder, sentence_encoder
+from flaxtl.convert.families.tokenizer_files import read_tokenizer
+from flaxtl.convert.families.transformers_text import text_input
 from flaxtl.convert.weights import Tensor, Weights
 from flaxtl.errors import CheckpointError
 
@@ -118,12 +120,15 @@ def test_a_network_that_labels_tokens_gives_its_encoder(name):
         ({"pooling_mode": "cls"}, "cls"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, None),
         ({"pooling_mode_lasttoken": True}, None),
+        ({"pooling_mode": ["mean"]}, "mean"),
+        ({"pooling_mode": ["mean", "max"]}, None),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False}, "mean"),
         ({"pooling_mode": "weightedmean"}, None),
     ],
 )
 @pytest.mark.parametrize("name", ["mpnet_model", "modernbert_model"])
 def test_pooling_is_that_of_sentence_transformers(tmp_path, name, modes, expected):
-    weights = sentence_encoder(published(name), tmp_path, ("Transformer", "Pooling", "Normalize"), modes)
+    weights = folder_of(published(name), tmp_path, ("Transformer", "Pooling", "Normalize"), modes)
     if expected is None:
         with pytest.raises(CheckpointError, match=r"1_Pooling.config\.json asks for"):
             plan_conversion(weights)
@@ -132,7 +137,7 @@ def test_pooling_is_that_of_sentence_transformers(tmp_path, name, modes, expecte
     assert (config["pooling"], config["normalise"]) == (expected, True)
 
 
-def sentence_encoder(weights, folder, kinds, modes):
+def folder_of(weights, folder, kinds, modes):
     modules = [
         {"idx": i, "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
         for i, kind in enumerate(kinds)
@@ -143,14 +148,14 @@ def sentence_encoder(weights, folder, kinds, modes):
 
 
 def test_modules_that_flaxtl_does_not_build_are_refused(tmp_path):
-    weights = sentence_encoder(published("bert_model"), tmp_path, ("Transformer", "Pooling", "Dense"), {})
-    with pytest.raises(CheckpointError, match="puts Dense behind the network"):
+    weights = folder_of(published("bert_model"), tmp_path, ("Transformer", "Pooling", "Dense"), {})
+    with pytest.raises(CheckpointError, match="lists the modules Transformer, Pooling, Dense"):
         plan_conversion(weights)
-    plain = sentence_encoder(weights, tmp_path, ("Transformer", "Pooling"), {"pooling_mode_cls_token": True})
-    assert pooling_of(plain) == Pooling("cls", False)
+    plain = folder_of(weights, tmp_path, ("Transformer", "Pooling"), {"pooling_mode_cls_token": True})
+    assert sentence_encoder(plain) == SentenceEncoder("cls")
     (tmp_path / "modules.json").write_text("[")
     with pytest.raises(CheckpointError, match=r"modules\.json cannot be read"):
-        pooling_of(plain)
+        sentence_encoder(plain)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +172,19 @@ def test_modules_that_flaxtl_does_not_build_are_refused(tmp_path):
 )
 def test_the_card_keeps_as_many_tokens_as_the_source(tmp_path, files, longest, expected):
     found = {name: write_json(tmp_path / name, value) for name, value in files.items()}
-    assert text_input(Weights({}, files=found), longest, 1, types=False).max_length == expected
+    weights = Weights({}, files=found)
+    encoder = sentence_encoder(weights)
+    text, _ = text_input(weights, read_tokenizer(weights, "roberta"), encoder, longest, 1, types=False)
+    assert text.max_length == expected
 
 
 def test_the_tokenizer_travels_and_padding_is_the_sources(tmp_path):
     weights = published("roberta_model", pad_token_id=1)
-    tokenizer = write_json(tmp_path / "tokenizer.json", {})
+    tokenizer = write_json(tmp_path / "tokenizer.json", preprocessing_text.fixture("bpe.json"))
     model = plan_conversion(Weights(weights.tensors, weights.config, files={"tokenizer.json": tokenizer})).model
-    assert model.files == {"tokenizer.json": tokenizer}
+    made, given = (json.loads(f.read_text(encoding="utf-8")) for f in (model.files["tokenizer.json"], tokenizer))
+    assert made["model"]["vocab"] == given["model"]["vocab"]
+    assert made["pre_tokenizer"] == given["pre_tokenizer"]
     assert (model.card.input.pad_id, model.card.input.types, model.card.input.max_length) == (1, False, 18)
 
 

@@ -12,8 +12,8 @@ from sklearn.metrics import log_loss
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.metrics import loss_and_accuracy
 from flaxtl.probe import solve_head
-from flaxtl.probe.results import CvRow
-from flaxtl.probe.search import FEW_GROUPS, ONE_DRAW, _chosen
+from flaxtl.probe.search import ONE_DRAW, STRENGTH_SPREAD, TWO_DRAWS, USUAL_STRENGTH
+from flaxtl.probe.weighting import Balance
 
 # Few strengths and folds, so that most tests share one compiled program.
 QUICK = {"strengths": (1.0, 0.1, 1e-2, 1e-3), "folds": 2, "repeats": 1, "scalings": ("standard",)}
@@ -27,6 +27,7 @@ def blobs(n=90, d=10, classes=4, distance=0.8, seed=0):
 
 
 X, Y = blobs()
+EQUAL_X, EQUAL_Y = blobs(88)  # as many examples of each class, so that no class is counted more
 
 
 def losses(logits, y):
@@ -42,7 +43,7 @@ def test_the_head_generalises_and_the_cross_validation_foretells_it():
     assert abs(row.loss - loss) < 4 * row.loss_se
     assert head.converged
     assert len(head.cv.rows) == 44
-    assert head.cv.parts == 10
+    assert head.cv.parts == 20
     assert f"accuracy {row.accuracy:.1%} ± {row.accuracy_se:.1%}" in head.cv.summary
     json.dumps(head.cv.to_dict(), allow_nan=False)
 
@@ -56,28 +57,28 @@ def test_the_same_seed_gives_the_same_head_and_another_other_folds():
 
 @pytest.mark.parametrize("scaling", ["unit", "standard", "none"])
 def test_the_head_is_scikit_learns_on_scaled_features(scaling):
-    head = solve_head(X, Y, 4, **{**QUICK, "scalings": (scaling,), "strengths": [0.05]})
-    x = X.astype(np.float64)
+    head = solve_head(EQUAL_X, EQUAL_Y, 4, **{**QUICK, "scalings": (scaling,), "strengths": [0.05]})
+    x = EQUAL_X.astype(np.float64)
     scaled = {
         "unit": x / np.linalg.norm(x, axis=1, keepdims=True),
         "standard": (x - x.mean(0)) / x.std(0),
         "none": x,
     }[scaling]
-    best = LogisticRegression(C=1 / (0.05 * len(x)), tol=1e-9, solver="newton-cholesky").fit(scaled, Y)
-    centred = head.logits(X) - head.logits(X).mean(1, keepdims=True)
+    best = LogisticRegression(C=1 / (0.05 * len(x)), tol=1e-9, solver="newton-cholesky").fit(scaled, EQUAL_Y)
+    centred = head.logits(EQUAL_X) - head.logits(EQUAL_X).mean(1, keepdims=True)
     np.testing.assert_allclose(centred, best.decision_function(scaled), atol=3e-3)
     assert head.normalise == ("unit" if scaling == "unit" else "none")
 
 
 def test_rows_are_mean_and_standard_error_over_held_out_examples():
-    head = solve_head(X, Y, 4, **QUICK)
-    held_out = losses(head.cv.logits, Y)
+    head = solve_head(EQUAL_X, EQUAL_Y, 4, **QUICK)
+    held_out = losses(head.cv.logits, EQUAL_Y)
     row = head.cv.best
     assert row.loss == pytest.approx(held_out.mean(), rel=1e-4)
-    assert row.loss_se == pytest.approx(held_out.std(ddof=1) / math.sqrt(len(Y)), rel=1e-4)
-    right = head.cv.logits.argmax(1) == Y
+    assert row.loss_se == pytest.approx(held_out.std(ddof=1) / math.sqrt(88), rel=1e-4)
+    right = head.cv.logits.argmax(1) == EQUAL_Y
     assert row.accuracy == pytest.approx(right.mean())
-    assert row.accuracy_se == pytest.approx(right.std(ddof=1) / math.sqrt(len(Y)), rel=1e-4)
+    assert row.accuracy_se == pytest.approx(right.std(ddof=1) / math.sqrt(88), rel=1e-4)
 
 
 def test_held_out_means_held_out():
@@ -89,39 +90,57 @@ def test_held_out_means_held_out():
     assert all(row.accuracy < 0.5 and row.loss > 1.3 for row in head.cv.rows)
 
 
-@pytest.mark.parametrize("order", [("unit", "standard"), ("standard", "unit")])
-def test_chosen_rule(order):
-    head = solve_head(X, Y, 4, scalings=order)
-    rows, chosen = head.cv.rows, head.cv.best
-    lowest = min(rows, key=lambda r: r.loss)
-    bar = lowest.loss + lowest.loss_se
-    assert chosen.loss <= bar
-    assert (head.scaling, head.strength) == (chosen.scaling, chosen.strength)
-    for row in rows:
-        preferred = order.index(row.scaling) < order.index(chosen.scaling)
-        stronger = row.scaling == chosen.scaling and row.strength > chosen.strength
-        assert row.loss > bar or not (preferred or stronger)
-    assert {r.scaling for r in rows} == set(order)
+def against(row, examples, variance):
+    """What speaks against a row: its held-out losses, and how unusual its strength is."""
+    return examples * row.loss + ((math.log10(row.strength / variance) - USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2 / 2
 
 
-def test_chosen_rule_on_a_table():
-    rows = [
-        CvRow("unit", 1.0, 0.9, 0.1, 0, 0),
-        CvRow("unit", 0.1, 0.65, 0.5, 0, 0),
-        CvRow("standard", 1.0, 0.59, 0.01, 0, 0),
-        CvRow("standard", 0.1, 0.5, 0.1, 0, 0),
-    ]
-    assert _chosen(rows, ("unit", "standard")) == 2
-    assert _chosen([*rows[:1], CvRow("unit", 0.1, 0.6, 0, 0, 0), *rows[2:]], ("unit", "standard")) == 1
+@pytest.mark.parametrize("distance", [0.2, 0.8, 3.0])
+def test_the_most_probable_strength_is_taken(distance):
+    x, y = blobs(40, distance=distance)
+    head = solve_head(x, y, 4, scalings=("none",))
+    variance = x.astype(np.float64).var(0).sum()
+    best = min(head.cv.rows, key=lambda row: against(row, 40, variance))
+    assert head.cv.best == best
+    assert head.strength == best.strength
 
 
-def test_with_few_groups_the_lowest_loss_is_taken():
-    groups = [str(i % 6) for i in range(len(Y))]
-    for given, few in ((groups, True), ([str(i // 2) for i in range(len(Y))], False)):
-        head = solve_head(X, Y, 4, groups=given)
-        lowest = min(row.loss for row in head.cv.rows)
-        assert (head.cv.best.loss == lowest) == few
-    assert len(set(groups)) < FEW_GROUPS <= len(Y) // 2
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0, 2.0])
+def test_a_later_scaling_is_taken_where_it_is_better_by_more_than_the_error_of_the_difference(spread):
+    # The longer a class's features are, the less is left of the message when all have the same length.
+    y = np.arange(80) % 4
+    x = blobs(80, 6, distance=0.5)[0][np.argsort(blobs(80, 6, distance=0.5)[1], kind="stable").reshape(4, 20).T.ravel()]
+    x = x * (1.0 + spread * (y % 2))[:, None]
+    both, *alone = (
+        solve_head(x, y, 4, scalings=scalings, repeats=1) for scalings in (("unit", "none"), ("unit",), ("none",))
+    )
+    first, second = (losses(head.cv.logits, y) for head in alone)
+    gain = first - second
+    better = gain.mean() > gain.std(ddof=1) / math.sqrt(80)
+    assert both.scaling == ("none" if better else "unit")
+
+
+@pytest.mark.parametrize("counts", [(10, 3, 2), (20, 3, 3), (30, 3), (12, 12, 1), (50, 5, 5)])
+def test_classes_that_can_be_separated_are_all_predicted_however_unequal(counts):
+    unseen, targets = blobs(300, 10, len(counts), distance=1.5, seed=7)
+    y = np.repeat(np.arange(len(counts)), counts)
+    means = np.random.default_rng(99).normal(size=(len(counts), 10))
+    predicted = []
+    for seed in range(4):
+        x = means[y] * 1.5 + np.random.default_rng(seed).normal(size=(len(y), 10))
+        head = solve_head(x, y, len(counts))
+        said = head.logits(unseen).argmax(1)
+        predicted.append(len(np.unique(said)))
+        assert np.mean([(said == targets)[targets == k].mean() for k in range(len(counts))]) > 0.6
+        assert head.cv.best.loss < -(np.bincount(y) / len(y)) @ np.log(np.bincount(y) / len(y))
+    assert predicted == [len(counts)] * 4
+
+
+def test_unequal_classes_without_a_message_get_their_shares():
+    y = np.repeat(np.arange(3), (40, 10, 10))
+    head = solve_head(np.random.default_rng(1).normal(size=(60, 5)), y, 3)
+    shares = np.exp(log_softmax(head.logits(np.random.default_rng(2).normal(size=(500, 5))) / head.temperature, 1))
+    np.testing.assert_allclose(shares.mean(0), [2 / 3, 1 / 6, 1 / 6], atol=0.12)
 
 
 def test_roots_are_taken_of_sparse_features_and_found_better_where_they_are():
@@ -171,8 +190,8 @@ def test_a_class_of_3_beside_one_of_3000():
     balanced = solve_head(x, y, 2, class_weight="auto", **quick)
     assert (balanced.logits(x).argmax(1) == y)[:3].all()
     # What counts is the class, so that losses are means over classes.
-    held_out = losses(balanced.cv.logits, y)
-    assert balanced.cv.best.loss == pytest.approx((held_out[:3].mean() + held_out[3:].mean()) / 2, rel=1e-3)
+    held_out = losses(balanced.cv.logits / balanced.temperature, y)
+    assert balanced.cv.best.loss == pytest.approx((held_out[:3].mean() + held_out[3:].mean()) / 2, abs=0.01)
 
 
 def test_more_features_than_examples():
@@ -184,13 +203,13 @@ def test_more_features_than_examples():
 
 
 def test_constant_features_change_nothing():
-    x = np.c_[X, np.full((len(X), 2), 1e4), np.zeros(len(X))].astype(np.float32)
-    a, b = solve_head(X, Y, 4, **QUICK), solve_head(x, Y, 4, **QUICK)
+    x = np.c_[EQUAL_X, np.full((88, 2), 1e4), np.zeros(88)].astype(np.float32)
+    a, b = solve_head(EQUAL_X, EQUAL_Y, 4, **QUICK), solve_head(x, EQUAL_Y, 4, **QUICK)
     assert not b.kernel[10:].any()
-    np.testing.assert_allclose(b.logits(x), a.logits(X), atol=1e-3)
-    nothing = solve_head(np.ones((90, 10)), Y, 4, **QUICK)
+    np.testing.assert_allclose(b.logits(x), a.logits(EQUAL_X), atol=1e-3)
+    nothing = solve_head(np.ones((88, 10)), EQUAL_Y, 4, **QUICK)
     shares = np.exp(log_softmax(nothing.logits(np.ones((1, 10))), 1))[0]
-    np.testing.assert_allclose(shares, np.bincount(Y) / 90, atol=1e-4)
+    np.testing.assert_allclose(shares, np.full(4, 0.25), atol=1e-4)
 
 
 def test_features_of_any_size_are_the_same_once_standardised():
@@ -202,9 +221,9 @@ def test_features_of_any_size_are_the_same_once_standardised():
 def test_groups_are_never_divided():
     # A feature for each group: within one the label is known, from outside it cannot be.
     rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(10), 9)
-    y = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1])[group]
-    x = (np.eye(10)[group] + 0.01 * rng.normal(size=(90, 10))).astype(np.float32)
+    group = np.repeat(np.arange(8), 9)
+    y = np.array([0, 1, 2, 3, 0, 1, 2, 3])[group]
+    x = (np.eye(8)[group] + 0.01 * rng.normal(size=(72, 8))).astype(np.float32)
     divided = solve_head(x, y, 4, **QUICK).cv
     whole = solve_head(x, y, 4, groups=[f"g{g}" for g in group], **QUICK).cv
     assert max(r.accuracy for r in divided.rows) == 1.0
@@ -212,23 +231,57 @@ def test_groups_are_never_divided():
     # A group counts as one observation: nine alike make the error no smaller.
     rest = losses(whole.logits, y)
     by_group = np.bincount(group, rest - rest.mean())
-    assert whole.best.loss_se == pytest.approx(np.sqrt(np.square(by_group).sum() * 10 / 9) / 90, rel=1e-3)
+    assert whole.best.loss_se == pytest.approx(np.sqrt(np.square(by_group).sum() * 8 / 7) / 72, rel=1e-3)
     alone = solve_head(np.eye(8, 10), np.arange(8) % 4, 4, groups=list("abcd" * 2)).cv
     assert "only 0 of 4 classes have two groups" in alone.summary
 
 
-def test_class_weights_are_sample_weights():
-    plain = solve_head(X, Y, 4, **QUICK)
-    assert not np.array_equal(plain.kernel, solve_head(X, Y, 4, class_weight={1: 5.0}, **QUICK).kernel)
-    few = np.flatnonzero((Y > 0) | (np.arange(90) > 30))
-    x, y = X[few], Y[few]
-    own = np.random.default_rng(0).uniform(0.5, 2, len(y))
-    mass = np.bincount(y, own)
-    for asked, factor in ((None, np.ones(4)), ("auto", mass.sum() / 4 / mass), ({0: 3.0, 2: 0.5}, [3, 1, 0.5, 1])):
-        a = solve_head(x, y, 4, sample_weight=own, class_weight=asked, **QUICK)
-        b = solve_head(x, y, 4, sample_weight=own * np.asarray(factor)[y], **QUICK)
-        np.testing.assert_allclose(a.kernel, b.kernel, atol=1e-4)
-        np.testing.assert_allclose([r.loss for r in a.cv.rows], [r.loss for r in b.cv.rows], rtol=1e-4)
+def test_class_weights_say_for_which_shares_probabilities_hold():
+    y = np.repeat(np.arange(3), (60, 20, 10))
+    means = np.random.default_rng(5).normal(size=(3, 6))
+    x = 0.7 * means[y] + np.random.default_rng(6).normal(size=(90, 6))
+    other = np.random.default_rng(8).integers(0, 3, 6000)
+    unseen = 0.7 * means[other] + np.random.default_rng(7).normal(size=(6000, 6))
+
+    def shares(class_weight):
+        head = solve_head(x, y, 3, class_weight=class_weight)
+        return np.exp(log_softmax(head.logits(unseen) / head.temperature, 1)), head
+
+    for asked, wanted in ((None, (6, 2, 1)), ("auto", (1, 1, 1)), ({0: 0.5, 2: 4.0}, (3, 2, 4))):
+        said, head = shares(asked)
+        weight = (np.asarray(wanted) / np.bincount(other))[other]
+        mean = np.average(said, axis=0, weights=weight)
+        np.testing.assert_allclose(mean, np.asarray(wanted) / sum(wanted), atol=0.1)
+        held_out = losses(head.cv.logits / head.temperature, y)
+        assert abs(np.average(held_out, weights=(np.asarray(wanted) / np.bincount(y))[y]) - head.cv.best.loss) < 0.1
+    equal, plain = (
+        np.mean([(shares(asked)[0].argmax(1) == other)[other == k].mean() for k in range(3)])
+        for asked in ("auto", None)
+    )
+    assert equal > plain
+
+
+def test_nearly_equal_classes_are_left_as_they_are_by_auto():
+    few = np.flatnonzero((Y > 0) | (np.arange(90) > 20))
+    a, b = (solve_head(X[few], Y[few], 4, class_weight=asked, **QUICK) for asked in (None, "auto"))
+    assert np.array_equal(a.kernel, b.kernel)
+
+
+def test_a_class_of_weight_0_is_not_learned():
+    head = solve_head(X, Y, 4, class_weight={2: 0.0}, **QUICK)
+    assert not (head.logits(X).argmax(1) == 2).any()
+
+
+def test_balance_keeps_the_total_and_leads_from_the_fitted_shares_to_the_wanted():
+    own = np.random.default_rng(0).uniform(0.5, 2, 90)
+    for asked in (None, "auto", {1: 3.0}):
+        y = np.where(np.arange(90) < 60, 0, Y)
+        balance, mass = Balance.of(y, 4, asked, own), np.bincount(y, own)
+        assert balance.fitted @ mass == pytest.approx(mass.sum())
+        seen = balance.fitted * mass
+        led = seen * np.exp(balance.offset)
+        np.testing.assert_allclose(led / led.sum(), balance.shares)
+        np.testing.assert_allclose(balance.shares, mass * balance.judged / (mass @ balance.judged))
 
 
 def test_weights_only_matter_against_each_other():
@@ -260,7 +313,8 @@ def test_the_temperature_calibrates_out_of_fold_logits():
     assert careful.temperature < 1.0
     chosen, (unseen, targets) = solve_head(x, y, 4), blobs(4000, distance=0.5, seed=1)
     logits = chosen.logits(unseen)
-    assert losses(logits / chosen.temperature, targets).mean() < losses(logits, targets).mean() - 0.01
+    # A penalty that held-out losses chose leaves little to calibrate.
+    assert losses(logits / chosen.temperature, targets).mean() < losses(logits, targets).mean() + 0.005
 
 
 def test_label_smoothing_makes_the_head_less_sure_and_is_not_scored():
@@ -341,8 +395,8 @@ def test_what_no_head_can_be_solved_for_is_refused(change, error, words):
         solve_head(**{**good, **change})
 
 
-@pytest.mark.parametrize(("examples", "parts"), [(ONE_DRAW - 1, 4), (ONE_DRAW, 2)])
-def test_many_examples_are_dealt_once(examples, parts):
+@pytest.mark.parametrize(("examples", "parts"), [(TWO_DRAWS - 1, 8), (TWO_DRAWS, 4), (ONE_DRAW - 1, 4), (ONE_DRAW, 2)])
+def test_many_examples_are_dealt_less_often(examples, parts):
     y = np.arange(examples) % 3
     x = np.random.default_rng(0).normal(size=(examples, 4)) + np.eye(3, 4)[y]
     assert solve_head(x, y, 3, strengths=(1.0, 0.1), folds=2, scalings=("unit",)).cv.parts == parts

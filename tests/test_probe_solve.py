@@ -20,20 +20,20 @@ def blobs(n, d, classes, seed=0, distance=0.4, scale=1.0):
     return (x * scale).astype(np.float32), y
 
 
-def objective(x, y, w, kernel, bias, strength):
-    """In double precision, of class numbers y."""
+def objective(x, y, w, kernel, bias, strength, total=None):
+    """In double precision, of class numbers y; the losses are divided by the total weight of the largest fold."""
     logits = x.astype(np.float64) @ np.asarray(kernel, np.float64) + np.asarray(bias, np.float64)
     losses = -log_softmax(logits, 1)[np.arange(len(y)), y]
-    return w @ losses / w.sum() + 0.5 * strength * np.square(np.asarray(kernel, np.float64)).sum()
+    return w @ losses / (total or w.sum()) + 0.5 * strength * np.square(np.asarray(kernel, np.float64)).sum()
 
 
-def scikit_learn(x, y, w, strength, classes):
+def scikit_learn(x, y, w, strength, classes, total):
     """Its solution as (kernel, bias) of a softmax; classes without examples get a bias of -1e4."""
     some = w > 0
     present = np.unique(y[some])
     two = len(present) == 2  # then it has one column u, and ours are -u/2 and u/2: half the squared length
     model = LogisticRegression(
-        C=1 / (strength * w.sum() * (0.5 if two else 1.0)), tol=1e-9, max_iter=500, solver="newton-cholesky"
+        C=1 / (strength * total * (0.5 if two else 1.0)), tol=1e-9, max_iter=500, solver="newton-cholesky"
     ).fit(x[some].astype(np.float64), y[some], sample_weight=w[some])
     columns, biases = (np.c_[-a.T / 2, a.T / 2] if two else a.T for a in (model.coef_, model.intercept_[:, None]))
     kernel, bias = np.zeros((x.shape[1], classes)), np.full(classes, -1e4)
@@ -43,12 +43,13 @@ def scikit_learn(x, y, w, strength, classes):
 
 def assert_solved(path, x, y, weights, strengths, classes):
     assert path.converged.all()
+    total = weights.sum(1).max()
     for s, strength in enumerate(strengths):
         for f, w in enumerate(weights):
-            best = scikit_learn(x, y, w, strength, classes)
-            lowest = objective(x, y, w, *best, strength)
+            best = scikit_learn(x, y, w, strength, classes, total)
+            lowest = objective(x, y, w, *best, strength, total)
             mine = path.kernel(s, f), path.bias(s, f)
-            assert objective(x, y, w, *mine, strength) <= lowest * (1 + 1e-5)
+            assert objective(x, y, w, *mine, strength, total) <= lowest * (1 + 1e-5)
             assert path.objective[s, f] == pytest.approx(lowest, rel=1e-5)
             some = w > 0
             assert np.array_equal((x @ mine[0] + mine[1])[some].argmax(1), (x @ best[0] + best[1])[some].argmax(1))
@@ -125,12 +126,12 @@ def test_multilabel_is_one_against_the_rest():
             for k in range(3):
                 t = targets[:, k].astype(int)
                 model = LogisticRegression(
-                    C=1 / (strength * w.sum()), tol=1e-9, max_iter=500, solver="newton-cholesky"
+                    C=1 / (strength * weights.sum(1).max()), tol=1e-9, max_iter=500, solver="newton-cholesky"
                 ).fit(x[w > 0].astype(np.float64), t[w > 0], sample_weight=w[w > 0])
                 z = model.decision_function(x.astype(np.float64))
                 np.testing.assert_allclose(logits[:, k], z, atol=2e-3 * np.abs(z).max())
                 losses = np.logaddexp(0, z) - t * z
-                total += w @ losses / w.sum() + 0.5 * strength * np.square(model.coef_).sum()
+                total += w @ losses / weights.sum(1).max() + 0.5 * strength * np.square(model.coef_).sum()
             assert path.objective[s, f] == pytest.approx(total, rel=1e-5, abs=1e-5)
             assert logits[:, 3].max() < np.log(1e-3)  # a label that nothing has
             right = ((logits > 0) == (targets > 0.5)).mean(1)

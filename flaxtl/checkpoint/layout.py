@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 
@@ -12,7 +12,10 @@ from flaxtl.paths import PARAMS, Leaf
 
 Keys = tuple[str, ...]
 _WRAPPERS = ("state", "model", "target", "default", "train_state", "variables")
-_NOT_VARIABLES = ("opt_state", "step", "rng", "ema", "optimizer", "tx", "apply_fn", "key", "rngs", "epoch")
+_NOT_VARIABLES = (
+    *("opt_state", "step", "rng", "ema", "optimizer", "tx", "apply_fn", "key", "rngs", "epoch", "opt", "ema_params"),
+    *("rng_key", "prng_key", "dropout_rng", "dropout_key", "global_step", "iteration", "dynamic_scale", "loss_scale"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +57,33 @@ def understand(found: Mapping[Keys, jax.ShapeDtypeStruct]) -> Layout:
         _tell_beside({keys[0] for keys in inner} - {wrapper}, notes)
         inner = {keys[1:]: disk for keys, disk in inner.items() if keys[0] == wrapper}
         notes.append(f"The checkpoint's tree lies under {wrapper!r}.")
-    if inner and all(len(keys) > 1 and keys[-1] == "value" for keys in inner):
-        inner = {keys[:-1]: disk for keys, disk in inner.items()}
-        notes.append("Each leaf lies under 'value', as an NNX state is saved.")
     if any(keys[0] == PARAMS and len(keys) > 1 for keys in inner):
         _tell_beside({keys[0] for keys in inner} & set(_NOT_VARIABLES), notes)
         inner = {keys: disk for keys, disk in inner.items() if keys[0] not in _NOT_VARIABLES}
+    if inner and all(len(keys) > 1 and keys[-1] == "value" for keys in inner):
+        inner = {keys[:-1]: disk for keys, disk in inner.items()}
+        notes.append("Each leaf lies under 'value', as an NNX state is saved.")
+    if {keys[1:2] for keys in inner if keys[0] == PARAMS} == {(PARAMS,)}:
+        inner = {keys[1:] if keys[0] == PARAMS else keys: disk for keys, disk in inner.items()}
+        notes.append(f"The parameters lie under {PARAMS!r} twice.")
+    if random := random_states(Leaf(PARAMS, keys) for keys in inner):
+        notes.append(f"{listed(sorted(leaf.path for leaf in random))} are states of random streams.")
     return _layout(found, inner, tuple(notes))
+
+
+def random_states(leaves: Iterable[Leaf]) -> set[Leaf]:
+    """Returns the leaves that are random streams of NNX: a key and its count, by themselves under one name.
+
+    Example:
+        >>> sorted(leaf.path for leaf in random_states([Leaf('params', ('drop', 'rngs', k)) for k in ('count', 'key')]))
+        ['drop/rngs/count', 'drop/rngs/key']
+    """
+    places, below = set(leaves), dict[tuple[str, Keys], set[str]]()
+    for leaf in places:
+        for depth in range(len(leaf.keys)):
+            below.setdefault((leaf.collection, leaf.keys[:depth]), set()).add(leaf.keys[depth])
+    streams = [place for place, names in below.items() if names == {"key", "count"}]
+    return places & {Leaf(collection, (*keys, name)) for collection, keys in streams for name in ("key", "count")}
 
 
 def _tell_beside(tops: set[str], notes: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from flaxtl import paths
 from flaxtl.checkpoint.digest import is_random_key, nbytes, struct_of
+from flaxtl.checkpoint.layout import random_states
+from flaxtl.checkpoint.renaming import Rename, Rule, renamed, rules_of
 from flaxtl.checkpoint.store import Description, describe, nodes, require_matches, table
-from flaxtl.errors import CheckpointError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, did_you_mean, listed, nearest
 from flaxtl.paths import Leaf
 
 Action = Literal["loaded", "renamed", "resized", "reinitialised", "ignored"]
@@ -127,11 +129,14 @@ def plan(
     *,
     reinit: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
-    rename: Sequence[tuple[str, str]] = (),
-    resize: Sequence[tuple[str, Resize]] = (),
+    rename: Rename = (),
+    resize: Mapping[str, Resize] | Sequence[tuple[str, Resize]] = (),
     cast: bool = False,
 ) -> Plan:
     """Plans how a checkpoint's leaves become a model's.
+
+    A leaf that the model has under the same path in another collection goes there: the state of an NNX module holds the
+    statistics of BatchNorm among the parameters. Random states that a model does not have are ignored.
 
     Args:
         directory: a flaxtl model directory or any Orbax checkpoint (a CheckpointManager's: its latest step).
@@ -139,9 +144,11 @@ def plan(
         reinit: patterns of the model's leaves that are not loaded, such as "head/**"; what the checkpoint
             has in these places is not read.
         ignore: patterns of the checkpoint's leaves, under their names there, that the model does not want.
-        rename: (old prefix, new prefix) of paths, first match wins: [("model/encoder", "backbone")].
+        rename: the checkpoint's names and the model's, first match wins: {"model/encoder": "backbone"}, or a list of
+            pairs. A name is a prefix of paths and may have wildcards, {"encoder/layer_*": "blocks_*"}, and collections,
+            {"params:bn/mean": "batch_stats:bn/mean"}.
         resize: rules (pattern of the model's leaves, function(array, shape) → array) for leaves whose shape
-            differs.
+            differs; a mapping or a list of pairs.
         cast: gives arrays the model's dtype; without it a dtype that differs is an error.
 
     Returns:
@@ -164,10 +171,11 @@ def plan(
     """
     found = describe(directory)
     fresh, ignored = _patterns(reinit), _patterns(ignore)
-    for pattern in [*fresh, *(p for p, _ in resize)]:
+    resizes = list(resize.items()) if isinstance(resize, Mapping) else list(resize)
+    for pattern in [*fresh, *(p for p, _ in resizes)]:
         paths.select(pattern, like)
     require_matches(ignored, found.leaves, f"of the checkpoint {found.item}")
-    planner = _Planner(found, like, fresh, ignored, rename, resize, cast)
+    planner = _Planner(found, like, fresh, ignored, rules_of(rename), resizes, cast)
     return Plan(found, tuple(planner.entries()), like, cast)
 
 
@@ -184,8 +192,8 @@ class _Planner:
         like: Any,
         reinit: list[str],
         ignore: list[str],
-        rename: Sequence[tuple[str, str]],
-        resize: Sequence[tuple[str, Resize]],
+        rename: list[Rule],
+        resize: list[tuple[str, Resize]],
         cast: bool,
     ) -> None:
         self.found, self.reinit, self.ignore, self.resize, self.cast = found, reinit, ignore, resize, cast
@@ -193,26 +201,35 @@ class _Planner:
         self.complaints: list[str] = []
         self.sources = self._sources(rename)
 
-    def _sources(self, rename: Sequence[tuple[str, str]]) -> dict[Leaf, Leaf]:
+    def _sources(self, rename: list[Rule]) -> dict[Leaf, Leaf]:
         """Returns the checkpoint's place of each leaf by its name in the model, ignored ones left out."""
         sources: dict[Leaf, Leaf] = {}
         applied: set[int] = set()
         for old in self.found.leaves:
-            new, rule = _renamed(old, rename)
+            new, rule = renamed(old, rename)
             applied |= {rule} if rule is not None else set()
+            if rule is None or not rename[rule].moves:
+                new = self._in_its_collection(new)
             if self._ignored(old):
                 continue
             if new in sources:
                 self.complaints.append(f"{sources[new].name} and {old.name} would both become {new.name}")
             sources[new] = old
-        for number, (prefix, _) in enumerate(rename):
+        for number, rule_ in enumerate(rename):
             if number not in applied:
-                near = did_you_mean(prefix, nodes(self.found.leaves))
+                near = _like_prefix(rule_.old, self.found.leaves)
                 raise CheckpointError(
-                    f"The prefix {prefix!r} to rename fits no leaf of the checkpoint {self.found.item} "
+                    f"The prefix {rule_.old!r} to rename fits no leaf of the checkpoint {self.found.item} "
                     f"that an earlier prefix has not taken.{near}"
                 )
         return sources
+
+    def _in_its_collection(self, leaf: Leaf) -> Leaf:
+        """Returns a leaf's place in the one collection of the model that lacks it, where its own has no such path."""
+        if leaf in self.wanted:
+            return leaf
+        others = [w for w in self.wanted if w.keys == leaf.keys and w not in self.found.leaves]
+        return others[0] if len(others) == 1 else leaf
 
     def _ignored(self, leaf: Leaf) -> bool:
         return any(paths.matches(p, leaf) for p in self.ignore)
@@ -225,11 +242,12 @@ class _Planner:
         made = {leaf: self._entry(leaf, struct) for leaf, struct in self.wanted.items()}
         used = {e.source for e in made.values() if e is not None and e.reads}
         names = {old: new for new, old in self.sources.items()}
+        random = random_states(self.found.leaves)
         over, unread = [], []
         for old, struct in self.found.leaves.items():
             if old in used:
                 continue
-            if self._ignored(old) or self._fresh(names.get(old, old)):
+            if self._ignored(old) or self._fresh(names.get(old, old)) or old in random:
                 unread.append(Entry("ignored", None, old, struct, None))
             else:
                 over.append(old)
@@ -273,13 +291,43 @@ class _Planner:
         ]
         if self.complaints:
             lines.append(f"Different ({len(self.complaints)}): {listed(self.complaints, _SHOWN)}.")
-        if missing and over:
-            lines.append(did_you_mean(missing[0].name, [o.name for o in over]).strip())
+        lines.append(self._example(missing, over))
         lines.append(
             "Rename, ignore, resize or re-initialise these leaves (rename=, ignore=, resize=, reinit=), "
             "or load the model that was saved."
         )
         raise CheckpointError("\n".join(line for line in lines if line))
+
+    def _example(self, missing: list[Leaf], over: list[Leaf]) -> str:
+        """Returns a rename that would fit: of the missing leaf that is most like one left over of the same shape."""
+        for leaf in missing:
+            fit = {o.name: o for o in over if self.found.leaves[o].shape == self.wanted[leaf].shape}
+            if near := nearest(leaf.name, fit, 1):
+                old, new = _without_common_end(fit[near[0]], leaf)
+                return f"Perhaps rename={{{old!r}: {new!r}}}."
+        return ""
+
+
+def _without_common_end(old: Leaf, new: Leaf) -> tuple[str, str]:
+    """Returns the shortest prefixes by which one leaf becomes the other."""
+    first, second = list(old.keys), list(new.keys)
+    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
+        first.pop()
+        second.pop()
+    if old.collection == new.collection:
+        return paths.join(first), paths.join(second)
+    return Leaf(old.collection, tuple(first)).name, Leaf(new.collection, tuple(second)).name
+
+
+def _like_prefix(prefix: str, leaves: Iterable[Leaf]) -> str:
+    """Returns ' Did you mean …?' with prefixes that leaves do have."""
+    places = list(leaves)
+    collection, path = paths.split_collection(prefix)
+    known = nodes(places)
+    if collection is not None and path in known:
+        others = sorted({p.collection for p in places if paths.matches(f"{path}/**", p) or p.path == path})
+        return f" Did you mean {' or '.join(repr(f'{paths.escape(c)}:{path}') for c in others)}?"
+    return did_you_mean(path.strip("/"), known - {prefix})
 
 
 def _names(leaves: Iterable[Leaf]) -> str:
@@ -296,12 +344,3 @@ def convertible(stored: Any, wanted: Any) -> bool:
     """
     kinds = (np.floating, np.complexfloating, np.integer)
     return any(jax.dtypes.issubdtype(stored, k) and jax.dtypes.issubdtype(wanted, k) for k in kinds)
-
-
-def _renamed(leaf: Leaf, rename: Sequence[tuple[str, str]]) -> tuple[Leaf, int | None]:
-    """Returns a leaf's place after the first rule that fits, and that rule's number."""
-    for number, (old, new) in enumerate(rename):
-        before = paths.split(old) if old else ()
-        if leaf.keys[: len(before)] == before:
-            return Leaf(leaf.collection, (*(paths.split(new) if new else ()), *leaf.keys[len(before) :])), number
-    return leaf, None

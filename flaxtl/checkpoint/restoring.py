@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxtl import paths
 from flaxtl.checkpoint.digest import is_random_key, struct_of
+from flaxtl.checkpoint.output_layers import require_output_layers
 from flaxtl.checkpoint.planning import Entry, Plan
 from flaxtl.checkpoint.store import read_verified
 from flaxtl.errors import CheckpointError
@@ -27,11 +28,13 @@ class Report:
         plan: what was asked.
         bytes_read: bytes of the arrays that were read.
         verified: how many of them were compared with their checksum.
+        zeros: whether the re-initialised leaves are zeros, as no values were given for them.
     """
 
     plan: Plan
     bytes_read: int
     verified: int
+    zeros: bool = False
 
     @property
     def leaves_read(self) -> int:
@@ -46,7 +49,7 @@ class Report:
         else:
             checked = "not verified (the checkpoint has no checksums)"
         fresh = self.plan.count("reinitialised")
-        extra = f", {fresh} re-initialised" if fresh else ""
+        extra = f", {fresh} re-initialised{' as zeros' if self.zeros else ''}" if fresh else ""
         return f"{self.leaves_read} leaves, {self.bytes_read:,} bytes read, {checked}{extra}: {self.plan.item}"
 
 
@@ -57,15 +60,26 @@ def restore(plan: Plan, *, sharding: Any = None, init: Any = None) -> tuple[Any,
         plan: from `plan`.
         sharding: one sharding for all leaves, or a tree of them; None gives NumPy arrays.
         init: values of the re-initialised leaves: a tree in which they lie as in the model's, or
-            function(place, struct) → array; zeros if None.
+            function(place, struct) → array. None makes them zeros, which only an output layer can learn from.
 
     Returns:
         (a tree of the model's structure, the report).
 
     Raises:
         CheckpointError: a leaf is damaged (each is named) or cannot be read, or what `init`, a resize or a
-            cast makes of it does not fit.
+            cast makes of it does not fit; or leaves other than an output layer's would become zeros.
+
+    Example:
+        >>> import tempfile
+        >>> from flaxtl.checkpoint import plan, save
+        >>> place = tempfile.mkdtemp() + '/theirs'
+        >>> save(place, {'body': {'w': np.ones((4, 3))}, 'head': {'w': np.ones((3, 9))}})
+        >>> ours = {'body': {'w': np.ones((4, 3))}, 'head': {'w': np.ones((3, 2))}}
+        >>> restore(plan(place, ours, reinit='head/**'))[0]['head']['w'].tolist()
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
+    if init is None:
+        require_output_layers(plan)
     reads = [e for e in plan.entries if e.reads and e.source is not None]
     values, verified = read_verified(plan.found, [e.source for e in reads if e.source is not None])
     made = {e.target: _converted(e, values[e.source]) for e in reads if e.source is not None}
@@ -76,7 +90,7 @@ def restore(plan: Plan, *, sharding: Any = None, init: Any = None) -> tuple[Any,
     tree = paths.map_with_leaf(lambda leaf, _: made[leaf], plan.like)
     if sharding is not None:
         tree = jax.device_put(tree, sharding)
-    return tree, Report(plan, plan.bytes_to_read, verified)
+    return tree, Report(plan, plan.bytes_to_read, verified, zeros=init is None)
 
 
 def _converted(entry: Entry, array: Any) -> Any:

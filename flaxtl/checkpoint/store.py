@@ -17,7 +17,7 @@ from flaxtl.checkpoint import orbax_io
 from flaxtl.checkpoint.digest import Keys, Record, digest, nbytes, pack
 from flaxtl.checkpoint.files import new_directory
 from flaxtl.checkpoint.layout import Layout, as_saved, understand
-from flaxtl.errors import CheckpointError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, listed
 from flaxtl.paths import Leaf
 
 
@@ -81,7 +81,8 @@ def save(
     """Writes a tree as an Orbax checkpoint with a SHA-256 a leaf.
 
     It is written beside its place and renamed, so that an interrupted or failed save leaves what was there.
-    Any Orbax program can read it: the tree is the item 'state', the checksums are custom metadata.
+    The tree is the item 'state', which any Orbax program reads: `StandardCheckpointer().restore(directory / "state")`.
+    The checksums are custom metadata beside it.
 
     Args:
         directory: the place.
@@ -225,7 +226,7 @@ def require_matches(patterns: Iterable[str], leaves: Iterable[Leaf], what: str) 
     places = list(leaves)
     for pattern in patterns:
         if not any(paths.matches(pattern, leaf) for leaf in places):
-            near = did_you_mean(pattern.removesuffix("/**"), nodes(places))
+            near = paths.suggestion(pattern, places)
             raise CheckpointError(f"The pattern {pattern!r} matches none of the {len(places)} leaves {what}.{near}")
 
 

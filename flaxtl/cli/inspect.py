@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 from flaxtl import card, checkpoint, paths
 from flaxtl.checkpoint import Description
 from flaxtl.convert.loading import EMBEDDED, PREFIX
-from flaxtl.errors import PathError, did_you_mean
+from flaxtl.errors import PathError
+from flaxtl.places import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ def inspection(source: str, pattern: str = "**") -> Inspection:
         PathError: the pattern matches no leaf.
     """
     embedded = EMBEDDED.get(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else None
-    place = embedded or Path(source).expanduser()
+    place = embedded or expanded(source)
     if (place / "model" / card.FILE_NAME).exists():
         place = place / "model"
     found = checkpoint.describe(place)
     leaves = {leaf: s for leaf, s in found.leaves.items() if paths.matches(pattern, leaf)}
     if not leaves:
-        near = did_you_mean(pattern, [leaf.path for leaf in found.leaves])
+        near = paths.suggestion(pattern, found.leaves)
         raise PathError(f"The pattern {pattern!r} matches none of the {len(found.leaves)} leaves.{near}")
     told = card.Card.read(place).to_dict() if (place / card.FILE_NAME).exists() else None
     return Inspection(dataclasses.replace(found, leaves=leaves), told)

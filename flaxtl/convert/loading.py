@@ -16,6 +16,7 @@ from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
 from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
+from flaxtl.places import cache_root, expanded
 
 EMBEDDED = {"characters": Path(__file__).parent.parent / "demo" / "characters"}
 PREFIX = "flaxtl:"
@@ -59,7 +60,7 @@ def load(source: str | Path, *, network: Network | None = None, ignore_settings:
         if is_model(place):
             return Model.load(model_folder(place), network=network)
         return _converted(hub.open_weights(name, ignore_settings))
-    place = Path(source).expanduser()
+    place = expanded(source)
     if place.is_dir():
         folder = model_folder(place)
         if network is None and not is_model(folder) and not (folder / CHECKPOINT).is_dir():
@@ -95,7 +96,11 @@ def model_folder(folder: Path) -> Path:
 
 def _converted(weights: Weights) -> Model:
     """Returns the model of published weights, from the cache if it was converted before."""
-    folder = hub.cache_folder() / "converted" / _key(weights)
+    cache = cache_root()
+    if cache is None:
+        note = "The converted model was not kept in the cache: there is no cache directory that can be written."
+        return _unkept(plan_conversion(weights), note)
+    folder = cache / "converted" / _key(weights)
     notes: tuple[str, ...] = ()
     if folder.is_dir():
         try:
@@ -112,9 +117,7 @@ def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model
     except CheckpointError as error:
         if "could not be written" not in str(error):
             raise
-        notes = (*notes, f"The converted model was not kept in the cache: {error}")
-        model = conversion.read()
-        return model.with_variables(model.variables, *notes)
+        return _unkept(conversion, *notes, f"The converted model was not kept in the cache: {error}")
     model = _noted(Model.load(folder))
     return model.with_variables(model.variables, *notes)
 
@@ -122,6 +125,11 @@ def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model
 def _noted(model: Model) -> Model:
     """Returns a converted model with the notes of its conversion, which hold whenever it is loaded."""
     notes = model.card.provenance.get("converted", {}).get("notes", ())
+    return model.with_variables(model.variables, *notes)
+
+
+def _unkept(conversion: Conversion, *notes: str) -> Model:
+    model = conversion.read()
     return model.with_variables(model.variables, *notes)
 
 

@@ -30,8 +30,9 @@ class Operation:
         name: what `--explain` calls it.
         forward: source arrays → the leaf.
         backward: (leaf, number of source arrays) → source arrays, the exact inverse of `forward`.
-        exact: False where `backward` cannot give the source's own arrays back (two became one): it then gives arrays
-            that say the same, and that `forward` makes the same leaf of, to the bit.
+        exact: False where `backward` cannot give the source's own arrays back (two became one, or positions were
+            interpolated): it then gives arrays that say the same, and that `forward` makes the same leaf of, to the
+            bit.
     """
 
     name: str

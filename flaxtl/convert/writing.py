@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,18 @@ class Piece:
     make: Callable[[], np.ndarray]
 
 
-def write_safetensors(file: Path, pieces: Sequence[Piece]) -> int:
+def write_safetensors(file: Path, pieces: Sequence[Piece], about: Mapping[str, str] | None = None) -> int:
     """Writes a file whole or not at all, and returns its size.
 
     Args:
         file: the place; what is there is replaced.
         pieces: the tensors.
+        about: further metadata.
 
     Raises:
         CheckpointError: the file cannot be written, or what a piece makes has another shape than it said.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(about or {})}}
     at = 0
     # Larger numbers first, as the format's own writer does, so that all are aligned.
     pieces = sorted(pieces, key=lambda p: (-p.dtype.itemsize, p.name))

@@ -240,3 +240,26 @@ class _Steps:
 
     def __getitem__(self, i: SupportsIndex) -> Batch:
         return self.loader.batch(self.first + int(i))
+
+
+def rows_of(preprocess: Preprocess, source: Source) -> tuple[Any, np.ndarray]:
+    """Returns all rows of a source as one batch, and the example of each.
+
+    Args:
+        preprocess: what makes rows.
+        source: at least one example.
+
+    Returns:
+        (array or arrays by name [rows, …], int32 [rows]).
+
+    Example:
+        >>> from flaxtl.card import Array
+        >>> from flaxtl.data.preprocess import ArrayPreprocess
+        >>> rows, index = rows_of(ArrayPreprocess(Array((2,))), Source.of('array', np.ones((3, 2))))
+        >>> rows.shape, index.tolist()
+        ((3, 2), [0, 1, 2])
+    """
+    made = [(i, row) for i, raw in enumerate(source.raw) for row in preprocess.rows(raw)]
+    inputs = stack([row for _, row in made])
+    index = np.array([i for i, _ in made], np.int32)
+    return trimmed(inputs, preprocess.lengths) if preprocess.lengths else inputs, index

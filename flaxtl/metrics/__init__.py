@@ -1,6 +1,13 @@
 """How good a classifier is, each figure with its interval; calibration; the mistakes it is surest of."""
 
-from flaxtl.metrics.calibration import ReliabilityBin, calibration_band, fit_temperature, reliability
+from flaxtl.metrics.calibration import (
+    USUAL_OFFSET,
+    ReliabilityBin,
+    calibration_band,
+    fit_calibration,
+    fit_temperature,
+    reliability,
+)
 from flaxtl.metrics.conformal import fit_conformal, prediction_sets
 from flaxtl.metrics.evaluation import evaluate
 from flaxtl.metrics.figures import ClassRow, Figure, Metrics, mean_of_shares, wilson
@@ -10,6 +17,7 @@ from flaxtl.metrics.outputs import OutputMetrics, OutputRow, evaluate_multilabel
 from flaxtl.metrics.watching import loss_and_accuracy
 
 __all__ = [
+    "USUAL_OFFSET",
     "ClassRow",
     "Figure",
     "Metrics",
@@ -22,6 +30,7 @@ __all__ = [
     "evaluate",
     "evaluate_multilabel",
     "evaluate_regression",
+    "fit_calibration",
     "fit_conformal",
     "fit_temperature",
     "loss_and_accuracy",

@@ -17,8 +17,9 @@ from flax import nnx
 
 from flaxtl import paths
 from flaxtl.errors import ConfigError, listed
-from flaxtl.nets.mode import EVAL, Mode, Variables, apply_linen
-from flaxtl.nets.mode_nnx import called_as, governed
+from flaxtl.nets.mode import DROPOUT, EVAL, Mode, Variables, kept
+from flaxtl.nets.mode_linen import Watched, apply_watching, with_streams
+from flaxtl.nets.mode_nnx import called_as, collection_filters, filled, governed, with_string_keys
 
 SEGMENTS = ("backbone", "head")
 _TRAIN_WORDS = ("train", "training", "is_training")
@@ -49,17 +50,32 @@ def dense(params: Mapping[str, Any], x: Any, head: str) -> Any:
     return y + params["bias"] if "bias" in params else y
 
 
-def _check_border(module: str, head: str, seen: list[Any], y: Any) -> None:
-    if len(seen) != 1:
+def _at_border(module: str, head: str, watched: Watched, y: Any) -> tuple[Any, Any]:
+    """Returns (features, logits): what the head took and returned, in the one call of it that there may be.
+
+    Where the head is called inside a transform (a `__call__` under `nn.jit` or `nnx.remat`) what it returned leaves the
+    transform beside the module's output, and stands for the logits.
+    """
+    if len(watched.calls) != 1:
         raise ConfigError(
-            f"{module} called {head!r} {len(seen)} times in one pass; expected once. "
+            f"{module} called {head!r} {len(watched.calls)} times in one pass; expected once. "
             "Give `head` the path of the output layer in the parameter tree."
         )
-    if seen[0][1] is not y:
+    features, logits = watched.calls[0]
+    inside = not watched.seen or watched.seen[0][1] is not logits
+    if logits is not y and not (inside and getattr(y, "shape", None) == logits.shape):
         raise ConfigError(
             f"{module} changes what its head {head!r} returns. Let it return the logits "
             "themselves: flaxtl applies softmax and the like where they belong."
         )
+    return features, logits
+
+
+def _switches(module: type, mode: Mode) -> dict[str, Any]:
+    """Returns the parameters of a module's call that say whether it is trained."""
+    names = inspect.signature(module.__call__).parameters
+    found: dict[str, Any] = {word: mode.trains for word in _TRAIN_WORDS if word in names}
+    return found | ({"deterministic": not mode.trains} if "deterministic" in names else {})
 
 
 def _rebuilt(rebuild: Callable[[int], Any] | None, module: Any, head: str, outputs: int) -> Any:
@@ -77,12 +93,15 @@ class LinenModule:
 
     The module takes the inputs as its one positional argument. A parameter called train, training,
     is_training or deterministic is set for it; BatchNorm and dropout are governed by the `Mode` whatever
-    it says.
+    it says, also within lifted transforms. Every random stream that it draws from is given a key of the step. In
+    training all collections may be written.
 
     Attributes:
         module: the module, built for the number of outputs that is wanted.
         head: the path of its output layer in the parameter tree, such as "classifier" or "top/dense".
         rebuild: makes the module for another number of outputs; needed only by `with_outputs`.
+        streams: names of random streams that the module uses only where they are given (`self.has_rng("noise")`);
+            those that it draws from anyway are found.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,6 +118,7 @@ class LinenModule:
     module: nn.Module
     head: str
     rebuild: Callable[[int], nn.Module] | None = None
+    streams: tuple[str, ...] = ()
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -110,12 +130,6 @@ class LinenModule:
         """The index of the head's segment."""
         return 1
 
-    def _switches(self, mode: Mode) -> dict[str, Any]:
-        names = inspect.signature(type(self.module).__call__).parameters
-        train = mode.rng is not None or bool(mode.live)
-        found = {word: train for word in _TRAIN_WORDS if word in names}
-        return found | ({"deterministic": not train} if "deterministic" in names else {})
-
     def forward(
         self, variables: Variables, x: Any, start: int = 0, stop: int | None = None, mode: Mode = EVAL
     ) -> tuple[Any, dict[str, Any]]:
@@ -126,32 +140,24 @@ class LinenModule:
             return x, state
         if start == 1:
             return dense(paths.subtree(variables[paths.PARAMS], self.head), x, self.head), state
-        keys = paths.split(self.head)
-        seen: list[Any] = []
-
-        def watch(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if tuple(context.module.path) != keys:
-                return next_function(*args, **kwargs)
-            features = args[0] if args else next(iter(kwargs.values()))
-            y = next_function(*args, **kwargs)
-            seen.append((features, y))
-            return y
-
-        rngs = {"dropout": mode.rng} if mode.rng is not None else None
-        y, state = apply_linen(self.module, variables, mode, x, watch=watch, rngs=rngs, **self._switches(mode))
-        _check_border(type(self.module).__name__, self.head, seen, y)
-        return (seen[0][0] if stop == 1 else y), state
+        keys, switches = paths.split(self.head), _switches(type(self.module), mode)
+        y, state, watched = apply_watching(self.module, variables, mode, keys, self.streams, x, **switches)
+        features, logits = _at_border(type(self.module).__name__, self.head, watched, y)
+        return (features if stop == 1 else logits), state
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
-        key = jax.random.key(0)
-        init = lambda k, a: self.module.init({"params": k, "dropout": k}, a, **self._switches(EVAL))  # noqa: E731
-        return dict(jax.eval_shape(init, key, x))
+        return dict(jax.eval_shape(self._init, jax.random.key(0), x))
 
     def init(self, seed: int, x: Any) -> dict[str, Any]:
         """Returns fresh variables by the module's own initialisers."""
-        key = jax.random.key(seed)
-        return dict(self.module.init({"params": key, "dropout": key}, x, **self._switches(EVAL)))
+        return dict(self._init(jax.random.key(seed), x))
+
+    def _init(self, key: Any, x: Any) -> Any:
+        def run(names: set[str]) -> Any:
+            return self.module.init(dict.fromkeys(sorted(names), key), x, **_switches(type(self.module), EVAL))
+
+        return with_streams(run, type(self.module).__name__, {paths.PARAMS, DROPOUT, *self.streams})
 
     def with_outputs(self, outputs: int) -> LinenModule:
         """Returns the same network with a head of another size, by `rebuild`."""
@@ -162,16 +168,15 @@ class LinenModule:
         return _segment_of(self.head, path)
 
 
-def _with_string_keys(tree: Any) -> Any:
-    return {str(k): _with_string_keys(v) for k, v in tree.items()} if isinstance(tree, Mapping) else tree
-
-
 @dataclasses.dataclass(frozen=True)
 class NnxModule:
     """A user's own NNX module, through `nnx.split` and `nnx.merge`.
 
-    Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones; all others stay as
-    they are in the given module.
+    The module takes the inputs as its one positional argument; a parameter called train, training, is_training or
+    deterministic is set for it. Parameters are the `nnx.Param` variables, 'batch_stats' the `nnx.BatchStat` ones;
+    variables of other types that hold arrays are collections by their type's name, and what training writes into them
+    is kept. Random streams, whatever their names, get keys of the step. The module may be made of NNX's transforms
+    (remat, jit, scan, vmap).
 
     Attributes:
         module: the module; flaxtl reads it and never changes it.
@@ -204,30 +209,23 @@ class NnxModule:
         """The index of the head's segment."""
         return 1
 
-    def _split(self) -> tuple[Any, ...]:
-        return nnx.split(self.module, nnx.Param, nnx.BatchStat, ...)
-
     def variables(self) -> dict[str, Any]:
         """Returns the module's own values as a variables dict."""
-        _, params, stats, _ = self._split()
-        found = {paths.PARAMS: _with_string_keys(nnx.to_pure_dict(params))}
-        stats_dict = _with_string_keys(nnx.to_pure_dict(stats))
-        return found | ({"batch_stats": stats_dict} if stats_dict else {})
+        return self._values(self.module, collection_filters(self.module))
 
-    def _merged(self, variables: Variables) -> nnx.Module:
-        graph, params, stats, others = self._split()
+    def _values(self, module: nnx.Module, filters: Mapping[str, Any]) -> dict[str, Any]:
+        parts: Any = nnx.split(module, *filters.values(), ...)
+        states = parts[1:-1]
+        found = {name: with_string_keys(nnx.to_pure_dict(state)) for name, state in zip(filters, states, strict=True)}
+        return {name: tree for name, tree in found.items() if tree or name == paths.PARAMS}
 
-        def fill(template: Any, values: Any) -> Any:
-            fresh = jax.tree.map(lambda a: a, template)  # new Variables, of the current trace
-            nnx.replace_by_pure_dict(fresh, nnx.restore_int_paths(dict(values)))
-            return fresh
-
-        return nnx.merge(
-            graph,
-            fill(params, variables[paths.PARAMS]),
-            fill(stats, variables.get("batch_stats", {})),
-            jax.tree.map(lambda a: a, others),
-        )
+    def _merged(self, variables: Variables, filters: Mapping[str, Any]) -> nnx.Module:
+        parts: Any = nnx.split(self.module, *filters.values(), ...)
+        own = [
+            filled(state, variables[name]) if name in variables else jax.tree.map(lambda a: a, state)
+            for name, state in zip(filters, parts[1:-1], strict=True)
+        ]
+        return nnx.merge(parts[0], *own, jax.tree.map(lambda a: a, parts[-1]))
 
     def forward(
         self, variables: Variables, x: Any, start: int = 0, stop: int | None = None, mode: Mode = EVAL
@@ -239,33 +237,28 @@ class NnxModule:
             return x, state
         if start == 1:
             return dense(paths.subtree(variables[paths.PARAMS], self.head), x, self.head), state
-        module = governed(self._merged(variables), mode)
-        seen = self._watch(module)
-        y = module(x)
-        _check_border(type(self.module).__name__, self.head, seen, y)
-        if mode.live:
-            after: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
-            state = {**state, "batch_stats": _with_string_keys(nnx.to_pure_dict(after[2]))}
-        return (seen[0][0] if stop == 1 else y), state
+        filters = collection_filters(self.module)
+        module = governed(self._merged(variables, filters), mode)
+        head = self._head(module)
+        seen = _watch(head)
+        y = module(x, **_switches(type(self.module), mode))
+        watched = Watched(_calls(head), tuple(seen))
+        features, logits = _at_border(type(self.module).__name__, self.head, watched, y)
+        if mode.trains:
+            state = kept(state, self._values(module, filters), mode.live)
+        return (features if stop == 1 else logits), state
 
-    def _watch(self, module: nnx.Module) -> list[Any]:
-        """Wraps the head's call for this one pass, so that its input and output can be seen."""
-        *folders, name = paths.split(self.head)
-        parent: Any = module
-        for key in folders:
-            parent = parent[int(key)] if key.isdigit() else getattr(parent, key)
-        head = getattr(parent, name, None)
-        if head is None:
-            raise ConfigError(f"{type(module).__name__} has no attribute {self.head!r} to be its head.")
-        seen: list[Any] = []
-
-        def watched(call: Callable[..., Any], features: Any) -> Any:
-            y = call(features)
-            seen.append((features, y))
-            return y
-
-        called_as(head, watched)
-        return seen
+    def _head(self, module: nnx.Module) -> nnx.Module:
+        found: Any = module
+        try:
+            for key in paths.split(self.head):
+                found = found[int(key)] if key.isdigit() else getattr(found, key)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ConfigError(
+                f"{type(self.module).__name__} has no attribute {self.head!r} to be its head. Give `head` the path of "
+                "the output layer, such as 'head' or 'layers/2'."
+            ) from error
+        return found
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
@@ -282,3 +275,25 @@ class NnxModule:
     def segment_of(self, path: str) -> int:
         """Returns 1 for paths within the head, else 0."""
         return _segment_of(self.head, path)
+
+
+_SEEN = "flaxtl_calls"
+
+
+def _watch(head: nnx.Module) -> list[tuple[Any, Any]]:
+    """Lets a head note its calls, for this one pass, in a variable, which leaves NNX's transforms; returns them too."""
+    seen: list[tuple[Any, Any]] = []
+
+    def watched(layer: nnx.Module, call: Callable[..., Any], features: Any, *args: Any, **kwargs: Any) -> Any:
+        y = call(features, *args, **kwargs)
+        seen.append((features, y))
+        setattr(layer, _SEEN, nnx.Intermediate((*_calls(layer), (features, y))))
+        return y
+
+    called_as(head, watched)
+    return seen
+
+
+def _calls(head: nnx.Module) -> tuple[tuple[Any, Any], ...]:
+    noted = getattr(head, _SEEN, None)
+    return () if noted is None else noted.get_value()

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from flaxtl import paths
-from flaxtl.errors import ConfigError
+from flaxtl.errors import ConfigError, listed
 from flaxtl.nets.mode import EVAL, Mode, Variables
 from flaxtl.nets.network import Network
+from flaxtl.nets.normalising import in_network
 
 LORA = "lora"
 _FEW = 0.25
@@ -79,6 +80,11 @@ class LoraNetwork:
         """Returns the same network with a head of another size."""
         return dataclasses.replace(self, network=self.network.with_outputs(outputs))
 
+    def normalising(self, how: str) -> tuple[LoraNetwork, str]:
+        """Returns the same network whose head normalises features so, and what is left to do of it."""
+        network, left = in_network(self.network, how)
+        return (self if network is self.network else dataclasses.replace(self, network=network)), left
+
     def segment_of(self, path: str) -> int:
         """Returns the index of the segment that a parameter path belongs to; an adapter is where its kernel is."""
         keys = paths.split(path)
@@ -110,6 +116,12 @@ def adapted(network: Network, params: Mapping[str, Any], patterns: Sequence[str]
         found = [leaf.path for leaf, yes in paths.leaves(chosen) if yes and leaf.path in between]
     else:
         found = _usual(network, between)
+    if not found and patterns:
+        raise ConfigError(
+            f"There are no kernels for LoRA in what lora_patterns match ({listed(map(repr, patterns))}): they have two "
+            "or more axes and lie between the first part that is trained and the head. Such kernels are "
+            f"{listed(between) or 'none'}."
+        )
     if not found:
         raise ConfigError(
             "There are no kernels for LoRA between the network's first part and its head. Name kernels of two or more "

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from flaxtl import paths
 from flaxtl.nets import running
 from flaxtl.nets.initialise import initialise
-from flaxtl.nets.mode import EVAL, Mode, Variables, apply_linen
+from flaxtl.nets.mode import EVAL, Mode, Variables
+from flaxtl.nets.mode_linen import apply_linen
+from flaxtl.nets.normalising import NORMALISE
 from flaxtl.nets.running import Execution
 
 
@@ -53,10 +56,17 @@ class Network(Protocol):
 
 
 class Classifier(nn.Module):
-    """A backbone and a dense head; without outputs it has no head and says its features."""
+    """A backbone and a dense head; without outputs it has no head and says its features.
+
+    Attributes:
+        backbone: with `segments` and `run`.
+        outputs: of the head.
+        normalise: what the head's segment does to features first, as the card says; see `nets.normalising`.
+    """
 
     backbone: nn.Module
     outputs: int
+    normalise: str = "none"
 
     def setup(self) -> None:
         if self.outputs:
@@ -72,8 +82,11 @@ class Classifier(nn.Module):
             if segment != "head":
                 x = self.backbone.run(segment, x)
             elif self.outputs:
-                x = self.head(x)
+                x = self.head(x if self.normalise == "none" else self._normalised(x))
         return x
+
+    def _normalised(self, x: Any) -> Any:
+        return NORMALISE[self.normalise](x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -122,7 +135,8 @@ class LinenNetwork:
 
     def abstract(self, x: Any) -> dict[str, Any]:
         """Returns the variables' shapes and dtypes."""
-        return jax.eval_shape(_initialising(self.module), x)
+        # On which the normalisation has no bearing, so that a network with another one is not traced again.
+        return jax.eval_shape(_initialising(Classifier(self.module.backbone, self.module.outputs)), x)
 
     def init(self, seed: int, x: Any) -> dict[str, Any]:
         """Returns fresh variables, drawn by `INITIALISERS`; the head is zero."""
@@ -131,7 +145,13 @@ class LinenNetwork:
 
     def with_outputs(self, outputs: int) -> LinenNetwork:
         """Returns the same network with a head of another size."""
-        return dataclasses.replace(self, module=Classifier(self.module.backbone, outputs))
+        return dataclasses.replace(self, module=Classifier(self.module.backbone, outputs, self.module.normalise))
+
+    def normalising(self, how: str) -> tuple[LinenNetwork, str]:
+        """Returns the same network whose head normalises features so, and that nothing is left to do of it."""
+        if how == self.module.normalise:
+            return self, "none"
+        return dataclasses.replace(self, module=Classifier(self.module.backbone, self.module.outputs, how)), "none"
 
     def segment_of(self, path: str) -> int:
         """Returns the index of the segment that a parameter path belongs to."""

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flaxtl import paths
-from flaxtl.nets.mode import Mode, Variables, apply_linen
+from flaxtl.nets.mode import Mode, Variables
+from flaxtl.nets.mode_linen import apply_linen
 
 Array = jax.Array
 

@@ -19,9 +19,10 @@ from flaxtl.errors import ConfigError, DataError, listed
 from flaxtl.model import Model
 from flaxtl.probe.names import ClassNames, names_to_learn, solve_with_names
 from flaxtl.probe.noise import brightened
-from flaxtl.probe.problem import ClassWeight, HeadKind
+from flaxtl.probe.problem import HeadKind
 from flaxtl.probe.results import SolvedHead
 from flaxtl.probe.search import solve_head
+from flaxtl.probe.weighting import ClassWeight
 
 
 def solve_and_attach(

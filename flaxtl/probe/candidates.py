@@ -26,6 +26,7 @@ class Candidates:
     Attributes:
         scaling: how features are scaled.
         strengths: float [s], of the penalty on scaled features.
+        variance: the scaled features' total variance.
         solution: of a strength's number, the kernel, float32 [d, c], on scaled features and the bias, float32 [c],
             solved on everything.
         converged: bool [s], those on everything.
@@ -36,6 +37,7 @@ class Candidates:
 
     scaling: str
     strengths: np.ndarray
+    variance: float
     solution: Callable[[int], tuple[np.ndarray, np.ndarray]]
     converged: np.ndarray
     losses: np.ndarray
@@ -53,7 +55,8 @@ def solve_candidates(problem: Problem, scaling: str, strengths: Sequence[float] 
         parts: (training, test) row numbers of each fold.
     """
     scaled, _, _ = scale(problem.features, scaling)
-    grid = RELATIVE_STRENGTHS * variance(scaled) if strengths is None else np.asarray(strengths, np.float64)
+    total = variance(scaled)
+    grid = RELATIVE_STRENGTHS * total if strengths is None else np.asarray(strengths, np.float64)
     if problem.kind != "logistic":
         return _simple(problem, scaling, scaled, grid, parts)
     if problem.task == "regression":
@@ -71,18 +74,31 @@ def solve_candidates(problem: Problem, scaling: str, strengths: Sequence[float] 
         where[fold, _counted(problem, training, test)] = 0.0
 
     def outputs(strength: int) -> np.ndarray:
-        each = [scaled @ path.kernel(strength, f) + path.bias(strength, f) for f in range(len(parts))]
-        return np.stack(each) + where[:, :, None]
+        found = np.full((*where.shape, problem.outputs), np.nan, np.float32)
+        for fold, row in enumerate(where):
+            rows = np.flatnonzero(row == 0.0)
+            found[fold, rows] = scaled[rows] @ path.kernel(strength, fold) + path.bias(strength, fold)
+        return found
 
-    return Candidates(
-        scaling,
-        grid,
-        lambda strength: (path.kernel(strength, len(parts)), path.bias(strength, len(parts))),
-        path.converged[:, -1],
-        path.losses[:, :-1] + where,
-        path.correct[:, :-1] + where,
-        outputs,
-    )
+    losses, correct = path.losses[:, :-1] + where, path.correct[:, :-1] + where
+    if problem.balance is not None and problem.balance.offset.any():
+        for place in range(len(grid)):
+            losses[place], correct[place] = _shifted(problem, outputs(place), problem.balance.offset)
+
+    def solution(strength: int) -> tuple[np.ndarray, np.ndarray]:
+        return path.kernel(strength, len(parts)), path.bias(strength, len(parts))
+
+    return Candidates(scaling, grid, total, solution, path.converged[:, -1], losses, correct, outputs)
+
+
+def _shifted(problem: Problem, outputs: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns losses and hits [folds, n] of outputs [folds, n, c] whose classes are brought to the wanted shares."""
+    losses, correct = np.full((2, *outputs.shape[:2]), np.nan, np.float32)
+    where = np.nonzero(~np.isnan(outputs[:, :, 0]))
+    found, wanted = outputs[where].astype(np.float64) + metrics.USUAL_OFFSET * offset, problem.targets[where[1]]
+    losses[where] = -log_softmax(found, axis=-1)[np.arange(len(wanted)), wanted]
+    correct[where] = found.argmax(-1) == wanted
+    return losses, correct
 
 
 def variance(scaled: np.ndarray) -> float:
@@ -111,9 +127,11 @@ def _regression(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.nda
     spread = np.average(np.square(problem.targets - centre).mean(-1), weights=problem.weight)
     right = 1.0 - losses / max(float(spread), 1e-30)
     solved = np.ones(len(grid), bool)
-    return Candidates(
-        scaling, grid, lambda s: (path.kernel[s], path.bias[s]), solved, losses, right, lambda s: outputs[s]
-    )
+
+    def solution(strength: int) -> tuple[np.ndarray, np.ndarray]:
+        return path.kernel[strength], path.bias[strength]
+
+    return Candidates(scaling, grid, variance(scaled), solution, solved, losses, right, lambda s: outputs[s])
 
 
 def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray, parts: Parts) -> Candidates:
@@ -133,7 +151,7 @@ def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray
     for place, each in enumerate(outputs):
         where = np.nonzero(~np.isnan(each[:, :, 0]))
         found, wanted = each[where].astype(np.float64), problem.targets[where[1]]
-        found /= metrics.fit_temperature(found, wanted, problem.weight[where[1]]) if len(wanted) else 1.0
+        found /= metrics.fit_temperature(found, wanted, problem.judged[where[1]]) if len(wanted) else 1.0
         losses[place][where] = -log_softmax(found, axis=-1)[np.arange(len(wanted)), wanted]
         correct[place][where] = found.argmax(-1) == wanted
     solved = np.ones(len(grid), bool)
@@ -141,7 +159,7 @@ def _simple(problem: Problem, scaling: str, scaled: np.ndarray, grid: np.ndarray
     def solution(strength: int) -> tuple[np.ndarray, np.ndarray]:
         return kernels[strength] / spread[strength], biases[strength] / spread[strength]
 
-    return Candidates(scaling, grid, solution, solved, losses, correct, lambda s: outputs[s])
+    return Candidates(scaling, grid, variance(scaled), solution, solved, losses, correct, lambda s: outputs[s])
 
 
 def _spread(outputs: np.ndarray) -> float:

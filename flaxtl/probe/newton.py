@@ -25,7 +25,7 @@ class Problem(NamedTuple):
         square: float32 [n, r], x².
         y: float32 [n, c], targets.
         smooth: float32 [n, c], y smoothed.
-        w: float32 [n, f], example weights; each column sums to 1.
+        w: float32 [n, f], example weights; a column sums to 1 at most.
         offset: float32 [c], added to the logits: 0, or very negative for a class that only fills up.
     """
 
@@ -259,7 +259,7 @@ def solve_path(
         losses, correct = _losses(end.logits, data.y, task), _correct(end.logits, data, task)
         return end.theta, (end.theta, end.objective, losses.T, correct.T, end.converged, end.steps)
 
-    frequency = _matmul(data.w.T, data.smooth)
+    frequency = _matmul(data.w.T, data.smooth) / data.w.sum(0)[:, None]
     rare = jnp.maximum(frequency, _RAREST)
     bias = jnp.log(rare)
     if task == "multilabel":

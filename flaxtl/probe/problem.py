@@ -11,9 +11,9 @@ import numpy as np
 from flaxtl.errors import ConfigError, DataError, did_you_mean, listed
 from flaxtl.probe.simple_heads import SCALINGS
 from flaxtl.probe.solve import one_hot
+from flaxtl.probe.weighting import Balance, ClassWeight
 
 Task = Literal["classification", "multilabel", "regression"]
-ClassWeight = Literal["auto"] | Mapping[int, float] | None
 HeadKind = Literal["logistic", "mean", "ridge"]
 
 
@@ -27,7 +27,9 @@ class Problem:
         outputs: number of outputs.
         task: what the head says.
         sample_weight: float64 [n]; calibration counts these.
-        weight: float64 [n], with class weights; the losses are weighted by these.
+        weight: float64 [n], what examples count when the head is fitted.
+        judged: float64 [n], what they count when they are held out.
+        balance: of the classes; None where there are none.
         smoothing: of the labels.
         groups: int64 [n], one number a group, or None.
         kind: how a classifier is solved.
@@ -39,6 +41,8 @@ class Problem:
     task: Task
     sample_weight: np.ndarray
     weight: np.ndarray
+    judged: np.ndarray
+    balance: Balance | None
     smoothing: float
     groups: np.ndarray | None
     kind: HeadKind = "logistic"
@@ -69,13 +73,18 @@ class Problem:
         own = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         if own.shape != (len(features),) or not ((own >= 0) & np.isfinite(own)).all():
             raise DataError(f"Found weights {own.shape} for {len(features)} examples; expected one each, not negative.")
-        weight = own if class_weight is None else own * class_weights(wanted, outputs, class_weight, own)
-        if not weight.sum() > 0:
+        balance = None
+        weight = judged = own
+        if task == "classification":
+            make = Balance.of if kind == "logistic" else Balance.plain
+            balance = make(wanted, outputs, class_weight, own)
+            weight, judged = own * balance.fitted[wanted], own * balance.judged[wanted]
+        if not judged.sum() > 0:
             raise DataError("All examples have the weight 0; expected some with a weight above 0.")
         numbered = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
         if numbered is not None and numbered.shape != (len(features),):
             raise DataError(f"Found {len(numbered)} groups for {len(features)} examples; expected one each.")
-        return cls(features, wanted, outputs, task, own, weight, smoothing, numbered, kind)
+        return cls(features, wanted, outputs, task, own, weight, judged, balance, smoothing, numbered, kind)
 
 
 def check_settings(
@@ -138,31 +147,3 @@ def _targets(targets: np.ndarray, outputs: int, task: Task) -> np.ndarray:
             f"The targets have the shape {targets.shape} or hold NaN; expected {outputs} numbers an example for {task}."
         )
     return one_hot(targets, outputs)
-
-
-def class_weights(
-    targets: np.ndarray, classes: int, class_weight: ClassWeight, sample_weight: np.ndarray
-) -> np.ndarray:
-    """Returns the weight float64 [n] that each example gets from its class.
-
-    "auto" makes the summed weight of all classes that have examples the same and keeps the total.
-
-    Example:
-        >>> class_weights(np.array([0, 0, 0, 1]), 2, 'auto', np.ones(4)).round(3).tolist()
-        [0.667, 0.667, 0.667, 2.0]
-    """
-    targets = np.asarray(targets)
-    by_class = np.ones(classes)
-    if class_weight == "auto":
-        mass = np.bincount(targets, sample_weight, minlength=classes)
-        by_class = np.where(mass > 0, mass.sum() / ((mass > 0).sum() * np.maximum(mass, 1e-30)), 0.0)
-    elif isinstance(class_weight, Mapping):
-        unknown = [k for k in class_weight if k not in range(classes)]
-        if unknown or any(v < 0 for v in class_weight.values()):
-            raise ConfigError(
-                f"The class weights are {dict(class_weight)}; expected class numbers from 0 to {classes - 1} "
-                "with weights that are not negative."
-            )
-        for k, v in class_weight.items():
-            by_class[k] = v
-    return by_class[targets]

@@ -38,6 +38,7 @@ class CvResult:
         logits: float32 [n, c], out-of-fold outputs of the chosen row, averaged over repeats; rows that
             were never held out are NaN. None without cross-validation.
         parts: number of folds in all repeats together.
+        groups: how many groups were kept together in them; 0 where examples stand alone.
     """
 
     possible: bool
@@ -46,6 +47,7 @@ class CvResult:
     chosen: int | None = None
     logits: np.ndarray | None = None
     parts: int = 0
+    groups: int = 0
 
     @property
     def best(self) -> CvRow | None:
@@ -58,16 +60,17 @@ class CvResult:
         row = self.best
         if row is None:
             return f"no cross-validation: {self.reason}"
+        folds = f"{self.parts} folds" + (f" that keep each of {self.groups} groups together" if self.groups else "")
         return (
             f"cross-validated loss {row.loss:.3f} ± {row.loss_se:.3f}, accuracy {row.accuracy:.1%} ± "
-            f"{row.accuracy_se:.1%} (mean ± standard error, {self.parts} folds; {row.scaling} scaling, "
+            f"{row.accuracy_se:.1%} (mean ± standard error, {folds}; {row.scaling} scaling, "
             f"strength {row.strength:.2g})"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON, without the logits."""
         rows = [dataclasses.asdict(r) for r in self.rows]
-        about = {"possible": self.possible, "reason": self.reason, "folds": self.parts}
+        about = {"possible": self.possible, "reason": self.reason, "folds": self.parts, "groups": self.groups}
         return {"summary": self.summary, "cross_validation": {**about, "chosen": self.chosen, "rows": rows}}
 
 

@@ -42,7 +42,7 @@ class LogisticPath:
         theta: float32 [s, r + 1, f, c], in the principal axes; the last row is the bias.
         axes: float32 [d, r], the principal axes.
         mean: float32 [d], of the features.
-        objective: float32 [s, f], mean weighted loss plus penalty.
+        objective: float32 [s, f], the weighted losses over the largest total weight of a fold, plus the penalty.
         losses: float32 [s, f, n], of every example, in the fold or not, without smoothing.
         correct: float32 [s, f, n], 1 where the prediction is right; multilabel: the share of right labels.
         iterations: int32 [s], Newton steps of the slowest fold.
@@ -83,9 +83,10 @@ def fit_path(
 ) -> LogisticPath:
     """Solves logistic regression for all strengths and all sets of example weights.
 
-    The objective of one problem is Σ wᵢ loss(xᵢ W + b, yᵢ) / Σ wᵢ + strength/2 · ‖W‖². scikit-learn's C
-    for the same solution is 1 / (strength · Σ wᵢ). In the multilabel task the loss is the sum of the binary
-    losses of all classes, so each class is solved as if alone.
+    The objective of one problem is Σ wᵢ loss(xᵢ W + b, yᵢ) / m + strength/2 · ‖W‖², where m is the largest total
+    weight of a fold: the penalty stays the same beside each example, however many a fold leaves out, so that what is
+    best of the folds is best of everything. scikit-learn's C for the same solution is 1 / (strength · m). In the
+    multilabel task the loss is the sum of the binary losses of all classes, so each class is solved as if alone.
 
     Args:
         features: float [n, d].
@@ -125,7 +126,7 @@ def fit_path(
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     rotated, axes = principal_axes(features - mean)
     order = np.argsort(-strengths, kind="stable")
-    share = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    share = (weights / weights.sum(1).max()).astype(np.float32)
     at_once = max(1, _ELEMENTS // (_bucket(len(features)) * _bucket(classes)))
     solve = functools.partial(
         _solve_folds, rotated, wanted, even, strengths[order], task, smoothing, tolerance, max_iterations

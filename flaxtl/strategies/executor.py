@@ -8,6 +8,7 @@ from typing import Any
 
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
+from flaxtl.probe.weighting import numbered
 from flaxtl.strategies import averaging
 from flaxtl.strategies.chains import Chain
 from flaxtl.strategies.phases import Phase
@@ -74,7 +75,7 @@ def _solve(work: Work, number: int, phase: Phase, model: Model, tuned: bool) -> 
             store=work.store,
             views=work.views(phase),
             smoothing=phase.training.label_smoothing,
-            class_weight=None if phase.training.class_weight == "none" else "auto",
+            class_weight=numbered(phase.training.class_weight, work.train.labels),
             kind=phase.training.head,
             feature_noise=phase.training.feature_noise,
             class_names=phase.training.class_names,

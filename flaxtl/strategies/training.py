@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from flaxtl.checkpoint import RunCheckpoints
 from flaxtl.data import Entry, Loader, Source
 from flaxtl.errors import CheckpointError, ConfigError, TrainingError, listed
 from flaxtl.model import Model, non_finite
-from flaxtl.probe.problem import class_weights
+from flaxtl.probe.weighting import class_weights, numbered
 from flaxtl.strategies import averaging
 from flaxtl.strategies.adapters import merged, with_adapters
 from flaxtl.strategies.augmenting import on_host
@@ -250,12 +250,13 @@ class TrainPhase:
         return _state(tree, labels), True
 
 
-def _weighted(source: Source, class_weight: str) -> Source:
+def _weighted(source: Source, class_weight: Literal["none", "auto"] | Mapping[str, float]) -> Source:
     """Returns the examples with the weights that their classes get."""
     if class_weight == "none":
         return source
     weights = np.asarray(source.weights, np.float64)
-    weights = weights * class_weights(source.targets, len(source.labels), "auto", weights)
+    wanted = numbered(class_weight, source.labels)
+    weights = weights * class_weights(source.targets, len(source.labels), wanted, weights)
     return dataclasses.replace(source, weights=weights.astype(np.float32))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from flaxtl import config as configs
 from flaxtl import processes
 from flaxtl.errors import ConfigError, TrainingError, listed
+from flaxtl.places import expanded
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
     "config.yaml",
@@ -44,7 +45,7 @@ class RunDirectory:
             ConfigError: it holds another run and neither resume nor overwrite is set; or it is to be
                 resumed with other settings; or it holds something that is no run.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         held = path / CONFIG
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file. Give a directory for the run with --out.")
@@ -107,7 +108,7 @@ class RunDirectory:
         if not processes.first():
             return
         file = self.path / METRICS
-        with _writing(file), file.open("a", encoding="utf-8") as stream:
+        with _writing(file), file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def forget_after(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -125,7 +126,7 @@ class RunDirectory:
                 kept.append(line + "\n")
         fresh = file.with_suffix(".partial")
         with _writing(file):
-            fresh.write_text("".join(kept), encoding="utf-8")
+            fresh.write_text("".join(kept), encoding="utf-8", errors="backslashreplace")
             os.replace(fresh, file)
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -134,7 +135,8 @@ class RunDirectory:
             return
         file = self.path / RESULT
         with _writing(file):
-            file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class Case:
         tolerance: the largest relative error that passes.
         published: the weights have the names of the file that transformers' save_pretrained writes, and the reference
             reads them from such a file; in version 5 its modules' own names are others.
+        preprocessor: the preprocessor_config.json that would be published beside the weights.
+        call: what the module is called with beside its inputs.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Case:
     full: bool = False
     tolerance: float = 1e-5
     published: bool = False
+    preprocessor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def cases() -> Sequence[Case]:

@@ -1,5 +1,7 @@
 """Vision transformers: timm's, and transformers' ViT, DeiT, DINOv2, CLIP and SigLIP."""
 
+import dataclasses
+
 from parity import Case
 
 BLOCKS = {"blocks.0": "blocks_0", "blocks.1": "blocks_1"}
@@ -42,6 +44,20 @@ def _hf(name: str, kind: str, config: str, outputs=None, blocks="", size=(32, 48
         "model.config.to_dict()",
         full=full,
         published=True,
+    )
+
+
+def _resized(name: str, case: Case, size: tuple[int, int]) -> Case:
+    """A network whose preprocessor makes pictures of another size than it was trained for: positions are fitted."""
+    settings = {"size": {"height": size[0], "width": size[1]}, "image_processor_type": "ViTImageProcessor"}
+    inputs = {"pixel_values": ("normal", (1 if case.full else 2, *size, 3))}
+    always = "Dinov2" in case.build
+    return dataclasses.replace(
+        case,
+        name=f"vit_hf_{name}",
+        inputs=inputs,
+        preprocessor=settings,
+        call={} if always else {"interpolate_pos_encoding": True},
     )
 
 
@@ -104,4 +120,18 @@ CASES = [
     _hf("clip_full", "CLIPVisionModel", "CLIPVisionConfig", None, "encoder.layers", (224, 224), True),
     _hf("siglip_full", "SiglipVisionModel", "SiglipVisionConfig", None, "encoder.layers", (224, 224), True),
     _hf("dinov2_full", "Dinov2Model", "Dinov2Config", None, "encoder.layer", (224, 224), True, patch_size=14),
+]
+_BY_NAME = {case.name.removeprefix("vit_hf_"): case for case in CASES}
+CASES += [
+    _resized("dinov2_smaller", _BY_NAME["dinov2"], (24, 24)),
+    _resized("dinov2_wider", _BY_NAME["dinov2"], (24, 56)),
+    _resized("dinov2_registers_smaller", _BY_NAME["dinov2_registers"], (16, 24)),
+    _resized("vit_larger", _hf("v", "ViTModel", "ViTConfig", {"features": CLS}, "layers", (24, 24), **MLP), (40, 32)),
+    _resized("clip_larger", _BY_NAME["clip"], (48, 48)),
+    _resized("siglip_smaller", _BY_NAME["siglip"], (24, 24)),
+    _resized(
+        "dinov2_518_at_224_full",
+        _hf("d", "Dinov2Model", "Dinov2Config", None, "encoder.layer", (518, 518), True, patch_size=14, image_size=518),
+        (224, 224),
+    ),
 ]

@@ -13,8 +13,8 @@ from flaxtl.model import Model
 from parity import Case, values
 
 
-def weights_of(tensors: list[list[Any]], config: dict[str, Any]) -> Weights:
-    """Returns the weights that the reference was filled with, with the config.json published beside them."""
+def weights_of(tensors: list[list[Any]], config: dict[str, Any], preprocessor: Any = None) -> Weights:
+    """Returns the weights that the reference was filled with, with the settings published beside them."""
 
     def tensor(name: str, shape: list[int], dtype: str) -> Tensor:
         size, kind = tuple(shape), np.dtype(dtype)
@@ -22,7 +22,7 @@ def weights_of(tensors: list[list[Any]], config: dict[str, Any]) -> Weights:
             return Tensor(size, kind, lambda: values.weight(name, size))
         return Tensor(size, kind, lambda: np.zeros(size, kind))
 
-    return Weights({n: tensor(n, s, d) for n, s, d in tensors}, config)
+    return Weights({n: tensor(n, s, d) for n, s, d in tensors}, config, preprocessor or {})
 
 
 def compare(case: Case, model: Model, wanted: dict[str, np.ndarray]) -> dict[str, float]:
@@ -51,6 +51,6 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(np.float64) - b).max() / max(np.abs(b).max(), 1e-30))
 
 
-def planned(tensors: list[list[Any]], config: dict[str, Any]) -> Conversion:
+def planned(tensors: list[list[Any]], config: dict[str, Any], preprocessor: Any = None) -> Conversion:
     """Returns the conversion of a case."""
-    return plan_conversion(weights_of(tensors, config))
+    return plan_conversion(weights_of(tensors, config, preprocessor))

@@ -35,8 +35,9 @@ TEXTS: tuple[Any, ...] = (
 )
 PAIRS: tuple[Any, ...] = (("the cat", "sat on the mat"), ("the cat " * 20, "mat"), ("", "cat"), ("a", "the mat " * 30))
 _WORDS = (
-    "the cat sat on mat two space line don can we it see mail a is mat. leading and trailing new token cafe"
-).split()
+    *("the", "cat", "sat", "on", "mat", "two", "space", "line", "don", "can", "we", "it", "see", "mail", "a", "is"),
+    *("mat.", "leading", "and", "trailing", "new", "token", "cafe"),
+)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'\"#&%@:/=-_[]<>()€$猫東京éüıñاقطة"
 
 
@@ -116,50 +117,62 @@ def written_by_tokenizers(vocabulary: str, *, lowercase: bool, strip: bool | Non
 def cases() -> list[Tokens]:
     """Returns the cases; the learnt vocabularies are fixtures."""
     small, cased = _vocabulary(BERT), _vocabulary(BERT, cased=True)
-    config = "tokenizer_config.json"
-    uncased_file, cased_file = (
-        written_by_tokenizers(small, lowercase=True),
-        written_by_tokenizers(cased, lowercase=False),
-    )
+    plain, capital = {"vocab.txt": small}, {"vocab.txt": cased}
+    mpnet, mpnet_cased = (_vocabulary(MPNET, cased=c) + "<mask>\n" for c in (False, True))
+    file = {"tokenizer.json": written_by_tokenizers(cased, lowercase=False)}
     bpe = {"vocab.json": fixture("bpe_vocab.json"), "merges.txt": fixture("bpe_merges.txt")}
+    unigram, level = {"tokenizer.json": fixture("unigram.json")}, {"tokenizer.json": fixture("bpe.json")}
+    as_cased: dict[str, Any] = {"do_lower_case": False}
     generic = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    left = {"truncation_side": "left"}
     added = {str(i): {"content": t, "special": True} for i, t in enumerate(BERT)}
     added["900"] = {"content": "NEWTOKEN", "normalized": True, "special": False}
-    unigram = fixture("unigram.json")
+    sep = {"content": "[SEP]", "lstrip": False, "normalized": False, "rstrip": True, "single_word": False}
+    names = ["input_ids", "attention_mask"]
+    table: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
+        "vocabulary_alone": ("bert", plain, None),
+        "vocabulary_alone_pairs": ("bert", plain, None),
+        "vocabulary_cased": ("bert", capital, as_cased),
+        "vocabulary_accents_kept": ("bert", plain, {"strip_accents": False}),
+        "vocabulary_accents_stripped": ("bert", capital, {**as_cased, "strip_accents": True}),
+        "chinese_in_one_piece": ("bert", plain, {"tokenize_chinese_chars": False}),
+        "file_alone": ("bert", {"tokenizer.json": written_by_tokenizers(small, lowercase=True)}, None),
+        "file_against_its_class": ("bert", file, None),
+        "file_and_settings_agree": ("bert", file, as_cased),
+        "file_of_no_class": ("bert", file, {**generic, "do_lower_case": True}),
+        "file_of_no_class_pairs": ("bert", file, generic),
+        "cut_on_the_left": ("bert", plain, left),
+        "cut_on_the_left_pairs": ("bert", plain, left),
+        "without_types_pairs": ("bert", plain, {"model_input_names": names}),
+        "added_tokens": ("bert", plain, {"added_tokens_decoder": added}),
+        "added_tokens_old": ("bert", {**plain, "added_tokens.json": {"newtoken": 901, "<extra>": 902}}, None),
+        "extra_special": ("bert", plain, {"additional_special_tokens": ["<extra>"]}),
+        "special_map": ("bert", {**plain, "special_tokens_map.json": {"cls_token": "[MASK]", "sep_token": sep}}, None),
+        "lowercased_first": ("bert", capital, as_cased),
+        "distilbert_pairs": ("distilbert", plain, {"tokenizer_class": "DistilBertTokenizer"}),
+        "mpnet": ("mpnet", {"vocab.txt": mpnet}, None),
+        "mpnet_pairs": ("mpnet", {"vocab.txt": mpnet}, None),
+        "mpnet_cased": ("mpnet", {"vocab.txt": mpnet_cased}, {**as_cased, "tokenizer_class": "MPNetTokenizer"}),
+        "roberta": ("roberta", bpe, None),
+        "roberta_pairs": ("roberta", bpe, None),
+        "roberta_space_first": ("roberta", bpe, {"add_prefix_space": True, "tokenizer_class": "RobertaTokenizerFast"}),
+        "roberta_file": ("roberta", level, None),
+        "xlm_roberta_file": ("xlm-roberta", unigram, None),
+        "xlm_roberta_file_pairs": ("xlm-roberta", unigram, None),
+        "xlm_roberta_no_space": ("xlm-roberta", unigram, {"add_prefix_space": False}),
+        "camembert_file": ("camembert", unigram, {"tokenizer_class": "CamembertTokenizer"}),
+        "modernbert_file": ("modernbert", level, {**generic, "pad_token": "<pad>"}),
+    }
     return [
-        Tokens("vocabulary_alone", "bert", {"vocab.txt": small}),
-        Tokens("vocabulary_and_pairs", "bert", {"vocab.txt": small}, PAIRS),
-        Tokens("vocabulary_cased", "bert", {"vocab.txt": cased, config: {"do_lower_case": False}}),
-        Tokens("vocabulary_accents_kept", "bert", {"vocab.txt": small, config: {"strip_accents": False}}),
-        Tokens("vocabulary_accents_stripped", "bert", {"vocab.txt": cased, config: {"do_lower_case": False, "strip_accents": True}}),
-        Tokens("chinese_in_one_piece", "bert", {"vocab.txt": small, config: {"tokenize_chinese_chars": False}}),
-        Tokens("file_alone", "bert", {"tokenizer.json": uncased_file}),
-        Tokens("file_against_its_class", "bert", {"tokenizer.json": cased_file}),
-        Tokens("file_and_settings_agree", "bert", {"tokenizer.json": cased_file, config: {"do_lower_case": False}}),
-        Tokens("file_of_no_class", "bert", {"tokenizer.json": cased_file, config: {**generic, "do_lower_case": True}}),
-        Tokens("file_of_no_class_pairs", "bert", {"tokenizer.json": cased_file, config: generic}, PAIRS),
-        Tokens("cut_on_the_left", "bert", {"vocab.txt": small, config: {"truncation_side": "left"}}),
-        Tokens("cut_on_the_left_pairs", "bert", {"vocab.txt": small, config: {"truncation_side": "left"}}, PAIRS),
-        Tokens("without_types", "bert", {"vocab.txt": small, config: {"model_input_names": ["input_ids", "attention_mask"]}}, PAIRS),
-        Tokens("added_tokens", "bert", {"vocab.txt": small, config: {"added_tokens_decoder": added}}),
-        Tokens("added_tokens_old", "bert", {"vocab.txt": small, "added_tokens.json": {"newtoken": 901, "<extra>": 902}}),
-        Tokens("extra_special", "bert", {"vocab.txt": small, config: {"additional_special_tokens": ["<extra>"]}}),
-        Tokens("special_map", "bert", {"vocab.txt": small, "special_tokens_map.json": {"cls_token": "[MASK]", "sep_token": {"content": "[SEP]", "lstrip": False, "normalized": False, "rstrip": True, "single_word": False}}}),
-        Tokens("lowercased_first", "bert", {"vocab.txt": cased, config: {"do_lower_case": False}}, lowercase=True),
-        Tokens("distilbert", "distilbert", {"vocab.txt": small, config: {"tokenizer_class": "DistilBertTokenizer"}}, PAIRS),
-        Tokens("mpnet", "mpnet", {"vocab.txt": _vocabulary(MPNET) + "<mask>\n"}),
-        Tokens("mpnet_pairs", "mpnet", {"vocab.txt": _vocabulary(MPNET) + "<mask>\n"}, PAIRS),
-        Tokens("mpnet_cased", "mpnet", {"vocab.txt": _vocabulary(MPNET, cased=True) + "<mask>\n", config: {"do_lower_case": False, "tokenizer_class": "MPNetTokenizer"}}),
-        Tokens("roberta", "roberta", bpe),
-        Tokens("roberta_pairs", "roberta", bpe, PAIRS),
-        Tokens("roberta_space_first", "roberta", {**bpe, config: {"add_prefix_space": True, "tokenizer_class": "RobertaTokenizerFast"}}),
-        Tokens("roberta_file", "roberta", {"tokenizer.json": fixture("bpe.json")}),
-        Tokens("xlm_roberta_file", "xlm-roberta", {"tokenizer.json": unigram}),
-        Tokens("xlm_roberta_file_pairs", "xlm-roberta", {"tokenizer.json": unigram}, PAIRS),
-        Tokens("xlm_roberta_no_space", "xlm-roberta", {"tokenizer.json": unigram, config: {"add_prefix_space": False}}),
-        Tokens("camembert_file", "camembert", {"tokenizer.json": unigram, config: {"tokenizer_class": "CamembertTokenizer"}}),
-        Tokens("modernbert_file", "modernbert", {"tokenizer.json": fixture("bpe.json"), config: {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}}),
-    ]  # fmt: skip
+        Tokens(
+            name,
+            kind,
+            files if config is None else {**files, "tokenizer_config.json": config},
+            PAIRS if name.endswith("_pairs") else TEXTS,
+            name == "lowercased_first",
+        )
+        for name, (kind, files, config) in table.items()
+    ]
 
 
 def write(case: Tokens, folder: Path) -> None:

@@ -29,7 +29,7 @@ def run(case: Case) -> dict[str, Any]:
         for name in {*case.blocks, *_hooked(case)}:
             model.get_submodule(name).register_forward_hook(_keep(hooks, name))
         y = (
-            model(**{k: _torch(v) for k, v in given.items()})
+            model(**{k: _torch(v) for k, v in given.items()}, **case.call)
             if len(given) > 1 or _by_name(case)
             else model(_torch(next(iter(given.values()))))
         )

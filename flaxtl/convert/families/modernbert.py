@@ -15,7 +15,7 @@ from flaxtl.convert.families.transformers_audio import refuse_if
 from flaxtl.convert.families.transformers_files import TRAINING, task_of, transformers_config
 from flaxtl.convert.families.transformers_text import labels_tokens, prefix_of, text_input
 from flaxtl.convert.mapping import Rule, ignored, layer_norm, linear
-from flaxtl.convert.settings import READ, Setting, irrelevant, only
+from flaxtl.convert.settings import READ, Setting, irrelevant, only, where
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.nets.modernbert import Config
 from flaxtl.nets.transformer import ACTIVATIONS
@@ -42,7 +42,7 @@ _READ = (
 # What becomes of the settings of ModernBERT; see transformers_files.COMMON.
 OWN: dict[str, Setting] = {
     **dict.fromkeys(_READ, READ),
-    "rope_scaling": only(),
+    "rope_scaling": where(lambda v: not v, "rotary positions that are not scaled"),
     **irrelevant("of other networks; this one has rotary positions", "position_embedding_type"),
     **irrelevant("of other networks; norm_eps says it", "layer_norm_eps"),
     **irrelevant("of other networks; hidden_activation says it", "hidden_act"),

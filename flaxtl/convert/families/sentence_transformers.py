@@ -41,7 +41,7 @@ _TRANSFORMER: dict[str, Setting] = {
     **dict.fromkeys(("tokenizer_args", "processing_kwargs"), where(lambda v: not v, "no further arguments")),
     **irrelevant("how the same is computed", "unpad_inputs"),
     **irrelevant("of late interaction, which no dense encoder has", "query_length", "document_length"),
-    "query_expansion": only(),
+    "query_expansion": where(lambda v: not v, "texts as they are"),
 }
 _MODEL: dict[str, Setting] = {
     **dict.fromkeys(("prompts", "default_prompt_name"), READ),
@@ -74,13 +74,26 @@ class SentenceEncoder:
 
 
 def sentence_encoder(weights: Weights) -> SentenceEncoder | None:
-    """Returns what sentence-transformers' modules.json and the files that it names say, or None without one.
+    """Returns what the files of sentence-transformers say, or None where there is none of them.
 
     Raises:
         CheckpointError: they ask for something that flaxtl does not do; it is named.
     """
-    if MODULES not in weights.files:
+    place = next((name for name in CONFIGS if name in weights.files), "")
+    if MODULES not in weights.files and not place:
         return None
+    given = read_settings(
+        json_settings(weights, place), _TRANSFORMER, source=place or CONFIGS[0], ignore=weights.ignore_settings
+    )
+    length = given.get("max_seq_length")
+    if length is not None and (type(length) is not int or length < 1):
+        raise CheckpointError(f"{place} says max_seq_length={length!r}; expected a number of tokens.")
+    found = SentenceEncoder(lowercase=bool(given.get("do_lower_case")), length=length)
+    return _with_modules(weights, found) if MODULES in weights.files else found
+
+
+def _with_modules(weights: Weights, found: SentenceEncoder) -> SentenceEncoder:
+    """What modules.json adds: how features are pooled and normalised, and what is put before a text."""
     file = weights.files[MODULES]
     modules = read_json(file, "list")
     kinds = [_kind(module, file) for module in modules]
@@ -90,16 +103,11 @@ def sentence_encoder(weights: Weights) -> SentenceEncoder | None:
             f"{file} lists the modules {listed(kinds, 20) or 'none'}, which flaxtl does not build. "
             "Take a sentence encoder whose modules are Transformer, Pooling and Normalize."
         )
-    transformer = json_settings(weights, next((n for n in CONFIGS if n in weights.files), CONFIGS[0]))
-    given = read_settings(transformer, _TRANSFORMER, source=CONFIGS[0], ignore=weights.ignore_settings)
     prompt, notes = _prompt(weights)
     how = _pooling(weights, str(modules[1].get("path", "")), prompt)
     for module in modules[2:]:
         _settings_of(weights, str(module.get("path", "")), _NORMALIZE)
-    length = given.get("max_seq_length")
-    if length is not None and (type(length) is not int or length < 1):
-        raise CheckpointError(f"{CONFIGS[0]} says max_seq_length={length!r}; expected a number of tokens.")
-    return SentenceEncoder(how, bool(body), prompt, bool(given.get("do_lower_case")), length, notes)
+    return dataclasses.replace(found, how=how, normalise=bool(body), prompt=prompt, notes=notes)
 
 
 def _kind(module: Any, file: Path) -> str:

@@ -18,6 +18,7 @@ from flaxtl.convert.families.transformers_files import json_settings, read_json
 from flaxtl.convert.settings import READ, Setting, irrelevant, only, read_settings, where
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, listed
+from flaxtl.places import cache_or_temporary
 
 FILE = "tokenizer.json"
 _NAMED = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
@@ -176,7 +177,13 @@ def _length(given: Mapping[str, Any]) -> int | None:
 def _base(weights: Weights, built: Kind) -> dict[str, Any] | None:
     """What tokenizer.json holds, or the same made of a vocabulary; None where there is neither."""
     if FILE in weights.files:
-        return dict(read_json(weights.files[FILE]))
+        found = dict(read_json(weights.files[FILE]))
+        if not isinstance(found.get("model"), Mapping) or "vocab" not in found["model"]:
+            raise CheckpointError(
+                f"{weights.files[FILE]} holds no tokenizer's model with a vocabulary. Fetch it again from where the "
+                "weights were published."
+            )
+        return found
     empty: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": []}
     if built.model == "WordPiece" and "vocab.txt" in weights.files:
         lines = weights.files["vocab.txt"].read_text(encoding="utf-8").split("\n")
@@ -291,7 +298,6 @@ def _wordpiece(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) 
             "lowercase": flag("do_lower_case", True),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
             "unk_token": unknown,
@@ -307,7 +313,6 @@ def _bpe(given: Mapping[str, Any], base: Mapping[str, Any], _: str) -> dict[str,
     return {
         "normalizer": None,
         "pre_tokenizer": {**level, "add_prefix_space": bool(given.get("add_prefix_space"))},
-        "decoder": {**level, "add_prefix_space": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -333,7 +338,6 @@ def _unigram(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) ->
         # Of the file's own steps the class keeps SentencePiece's table alone.
         "normalizer": next((step for step in steps if step.get("type") == "Precompiled"), None),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]},
-        "decoder": space,
         "model": {
             "type": "Unigram",
             "unk_id": pieces.index(unknown) if unknown in pieces else 0,
@@ -381,19 +385,15 @@ def _kept(weights: Weights, base: Mapping[str, Any], made: Mapping[str, Any]) ->
     """Returns the file of a tokenizer: the source's own if it says the same, else one in the cache, by its content."""
     if FILE in weights.files and made == base:
         return weights.files[FILE]
-    from flaxtl.convert.hub import cache_folder
-
     text = json.dumps(made, ensure_ascii=False)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    for root in (cache_folder(), Path(tempfile.gettempdir()) / "flaxtl"):
-        file = root / "tokenizers" / digest / FILE
-        try:
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as fresh:
-                    fresh.write(text)
-                Path(fresh.name).replace(file)
-        except OSError:
-            continue
-        return file
-    raise CheckpointError(f"{FILE} could not be written, neither in the cache nor in {tempfile.gettempdir()}.")
+    file = cache_or_temporary() / "tokenizers" / digest / FILE
+    try:
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as fresh:
+                fresh.write(text)
+            Path(fresh.name).replace(file)
+    except OSError as error:
+        raise CheckpointError(f"{FILE} could not be written at {file.parent}: {error.strerror}.") from error
+    return file

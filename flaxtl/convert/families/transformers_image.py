@@ -109,6 +109,14 @@ UNDERSTOOD: dict[str, Setting] = {
     **irrelevant("counts tokens of a language model", "image_seq_length"),
     **irrelevant("where the file came from", "name_or_path", "_name_or_path", "transformers_version"),
 }
+# What processor_config.json may hold: each processor's settings, and the tokenizer's, whose own files say them.
+_NESTED: dict[str, Setting] = {
+    **dict.fromkeys(("image_processor", "feature_extractor"), READ),
+    **irrelevant("the tokenizer's own files say it", "tokenizer", "chat_template"),
+    **irrelevant("names a class that pairs the processor with a tokenizer", "processor_class"),
+    **irrelevant("names code that is run only on request", "auto_map"),
+    **irrelevant("where the file came from", "transformers_version", "name_or_path"),
+}
 _OWN: dict[str, Setting] = {
     "crop_pct": _NUMBER,
     "use_square_size": _FLAG,
@@ -169,8 +177,12 @@ def processor_settings(weights: Weights, part: str) -> tuple[Mapping[str, Any], 
     Args:
         weights: with the files beside them.
         part: "image_processor" or "feature_extractor", below which processor_config.json has them.
+
+    Raises:
+        CheckpointError: processor_config.json pairs them with something else than a tokenizer, such as videos.
     """
-    nested = json_settings(weights, "processor_config.json").get(part)
+    held = json_settings(weights, "processor_config.json")
+    nested = read_settings(held, _NESTED, source="processor_config.json", ignore=weights.ignore_settings).get(part)
     if isinstance(nested, Mapping):
         return nested, f"processor_config.json, {part}"
     return weights.preprocessor, "preprocessor_config.json"

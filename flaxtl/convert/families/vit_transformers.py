@@ -14,20 +14,14 @@ from typing import Any
 import numpy as np
 
 from flaxtl import surgery
-from flaxtl.card import Image, NetworkSpec
+from flaxtl.card import NetworkSpec
 from flaxtl.convert.families import Recognised
 from flaxtl.convert.families.labels import labels_of
 from flaxtl.convert.families.transformers_audio import attention
 from flaxtl.convert.families.transformers_files import task_of, transformers_config
-from flaxtl.convert.families.transformers_image import (
-    HALF,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    OPENAI_MEAN,
-    OPENAI_STD,
-    transformers_image,
-)
+from flaxtl.convert.families.transformers_image import transformers_image
 from flaxtl.convert.families.vit_common import distilled_head, grid_of, mlp, pair
+from flaxtl.convert.families.vit_settings import OWN, PAIR, TEXT, TYPES
 from flaxtl.convert.mapping import (
     CONCAT_LINEAR,
     CONV2D,
@@ -41,55 +35,12 @@ from flaxtl.convert.mapping import (
     linear,
     reshape,
 )
-from flaxtl.convert.settings import READ, Setting, irrelevant, only
+from flaxtl.convert.settings import only
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
 from flaxtl.nets.transformer import ACTIVATIONS
 from flaxtl.nets.vit import Config
 
-IMAGENET = Image((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 224 / 256)
-OPENAI = Image((224, 224), 3, OPENAI_MEAN, OPENAI_STD, "bicubic", 1.0)
-# model type → what its preprocessing is where no file says it, and the defaults of its config.json.
-TYPES: dict[str, tuple[Image, dict[str, Any]]] = {
-    "vit": (Image((224, 224), 3, HALF, HALF, "bilinear", fit="squash"), {}),
-    "deit": (IMAGENET, {}),
-    "dinov2": (IMAGENET, {"layer_norm_eps": 1e-6, "patch_size": 14}),
-    "dinov2_with_registers": (IMAGENET, {"layer_norm_eps": 1e-6}),
-    "clip": (OPENAI, {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "patch_size": 32}),
-    "siglip": (
-        Image((224, 224), 3, HALF, HALF, "bicubic", fit="squash"),
-        {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"},
-    ),
-}
-_READ = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps")
-_POOLER = "of a layer over the class token, which is left out: the features are the class token itself"
-# What becomes of the types' own settings; see transformers_files.COMMON.
-_OWN: dict[str, Setting] = {
-    **dict.fromkeys((*_READ, "image_size", "num_channels", "hidden_dropout_prob"), READ),
-    **irrelevant("the tensors' shapes say it", "patch_size"),
-    **irrelevant("of pretraining", "encoder_stride", "use_mask_token", "projection_dim", "logit_scale_init_value"),
-}
-_DINOV2: dict[str, Setting] = {
-    **_OWN,
-    "mlp_ratio": READ,
-    "use_swiglu_ffn": READ,
-    **irrelevant("where training began", "layerscale_value"),
-}
-OWN: dict[str, dict[str, Setting]] = {
-    **{kind: {**_OWN, **irrelevant(_POOLER, "pooler_output_size", "pooler_act")} for kind in ("vit", "deit")},
-    "dinov2": _DINOV2,
-    "dinov2_with_registers": {
-        **_DINOV2,
-        "num_register_tokens": READ,
-        "interpolate_antialias": only(True),
-        "interpolate_offset": only(0.0),
-    },
-    "clip": _OWN,
-    "siglip": {**_OWN, "vision_use_head": READ},
-}
-# Of a model of two towers, beside the settings of its image tower.
-_TEXT = irrelevant("of the text tower, which no picture enters", "text_config", "text_config_dict")
-_PAIR: dict[str, Setting] = {**_OWN, **_TEXT, "vision_config": READ, "vision_config_dict": READ}
 TOWERS = ("clip", "siglip")
 MARKS = ("embeddings.patch_embeddings.projection.", "embeddings.patch_embedding.")
 
@@ -162,8 +113,8 @@ def _settings(weights: Weights, kind: str) -> dict[str, Any]:
     qkv = {"qkv_bias": only(f"{_first_block(weights, kind)[0]}.bias" in _dotted(weights))}
     own = {**OWN[kind], **qkv}
     if tower is weights.config:
-        return transformers_config(weights, {**own, **_TEXT})
-    transformers_config(weights, _PAIR)
+        return transformers_config(weights, {**own, **TEXT})
+    transformers_config(weights, PAIR)
     return transformers_config(weights, own, tower, "config.json, vision_config")
 
 
