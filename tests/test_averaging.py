@@ -60,7 +60,7 @@ def test_both_ends_are_the_start_and_the_end_to_the_bit():
 def test_halfway_is_the_mean_of_both():
     start = tiny.model().with_head(tiny.LABELS)
     close(trained(wise=0.5).model.variables, averaging.mean([start.variables, trained().model.variables]))
-    assert any("WiSE-FT: 0.5 of the way" in note for note in trained(wise=0.5).notes)
+    assert any("WiSE-FT: parameters are interpolated with alpha 0.5" in note for note in trained(wise=0.5).notes)
 
 
 def test_of_lpft_the_start_is_the_solved_head():

@@ -46,7 +46,7 @@ def output(words, capsys):
 
 
 def test_finetune_leaves_a_model_and_what_it_printed(run):
-    told = {"predictions.csv", "report.html", "result.json"}
+    told = {"out_of_fold.csv", "predictions.csv", "report.html", "result.json"}
     assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "model", *told}
     result = json.loads((run / "result.json").read_text())
     assert result["examples"] == 9

@@ -87,6 +87,8 @@ def evaluate(config: EvaluateConfig) -> int:
         "flaxtl evaluate runs/photos/model photos-test/",
     )
     found = run_evaluate(config, tell=lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+    for note in found.notes() if config.json else ():  # the summary has them
+        print(f"note: {note}", file=sys.stderr)
     return _print(found, config.json)
 
 

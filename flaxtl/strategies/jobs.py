@@ -20,13 +20,14 @@ from flaxtl.data import Source
 from flaxtl.errors import ConfigError
 from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
+from flaxtl.report import HeldOut
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible, without_pairs
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.given import fitted, held_out, known_of, measured, opened, with_validation
-from flaxtl.strategies.measuring import leave, measure
+from flaxtl.strategies.measuring import class_notes, measure, of_training, of_validation, write_outputs
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
 from flaxtl.strategies.result import Result
 from flaxtl.strategies.scaling import OutputScale
@@ -166,7 +167,7 @@ def evaluate(
     require_positive(batch_size=batch_size)
     model = model if isinstance(model, Model) else load(model)
     source = measured(examples, model.card, options or configs.Data())
-    return measure(model, source, batch_size=batch_size).figures
+    return measure(model, source, batch_size=batch_size).metrics
 
 
 def run_evaluate(
@@ -206,7 +207,8 @@ def _run(
         print(f"note: {sentence}", file=sys.stderr)
     work.notes += _parts(config, work.engine)
     scale = OutputScale.of(work.train)
-    work.train, work.validation = scale.applied(work.train), scale.applied(work.validation)
+    train, validation = work.train, work.validation
+    work.train, work.validation = scale.applied(train), scale.applied(validation)
     began = time.perf_counter()
     decision = None if decide is None else decide(work, model)
     if decision is not None:
@@ -222,21 +224,32 @@ def _run(
         processes.together("the model, saved")
     # What the last phase left frozen is as it was, so that the test part's activations may be there already.
     start = model.network.border if phases[-1].kind == "solve" else segment_named(model.network, phases[-1].start)
-    found = None if test is None else measure(model, test, work.enter(model, test, start))
+    out_of_fold = work.out_of_fold if decision is None else decision.out_of_fold or work.out_of_fold
+    held_out = {
+        "test": None if test is None else measure(model, test, work.enter(model, test, start)),
+        "out_of_fold": of_training(train, out_of_fold, scale),
+        "validation": None if validation is None else _validated(model, work, validation, start),
+    }
+    notes = class_notes(train, held_out.values(), config.training.class_weight)
     result = Result(
         model,
         strategy,
         len(work.train),
         seconds,
         evidence=tuple(work.evidence),
-        metrics=None if found is None else found.figures,
-        probabilities=None if found is None else found.probabilities,
         directory=None if run is None else run.path,
-        notes=tuple(work.notes),
+        notes=(*work.notes, *notes),
+        **held_out,
     )
     if run is not None:
-        leave(run, result.to_dict(), found)
+        write_outputs(run, result.to_dict(), result.held_out)
     return result
+
+
+def _validated(model: Model, work: Work, validation: Source, start: int) -> HeldOut:
+    """Evaluates the finished model on the validation part, which may have chosen the best step of training."""
+    chosen = any(record["kind"] in ("train", "wise", "soup") for record in work.evidence)
+    return of_validation(model, validation, work.enter(model, validation, start), chosen=chosen)
 
 
 def _with_figure(provenance: dict[str, dict[str, Any]], evidence: Sequence[dict[str, Any]]) -> dict[str, Any]:

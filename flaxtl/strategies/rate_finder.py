@@ -125,7 +125,7 @@ def lr_find(model: Model | str, data: Any, config: LrFindConfig | None = None) -
     augment, _ = augmenting.resolved(config.augment, base.card, source.labels, config.sound)
     start = fitted(base, source).with_head(source.labels, task=source.task, seed=config.seed)
     if config.strategy == "lpft":
-        start = solve_and_attach(start, source, seed=config.seed)[0].with_temperature_in_head()
+        start = solve_and_attach(start, source, seed=config.seed).model.with_temperature_in_head()
     return _tested(start, source, config, dataclasses.replace(settings, augment=augment))
 
 

@@ -182,7 +182,7 @@ class TrainPhase:
             logits = model.with_variables(_variables(whole)).logits(validation)
             loss, accuracy = metrics.loss_and_accuracy(logits, validation.source.targets, model.card.head.task)
             figure = accuracy if self.phase.training.monitor == "accuracy" else -loss
-            return figure, {"validation_loss": loss, "validation_accuracy": accuracy}
+            return figure, {"validation_loss": loss, f"validation_{metrics.WATCHED[model.card.head.task]}": accuracy}
 
         return evaluate
 
@@ -233,7 +233,8 @@ class TrainPhase:
             if restored:
                 monitor = self.phase.training.monitor
                 figure = standing.best if monitor == "accuracy" else -standing.best
-                found |= {"best_step": standing.best_step, "monitor": monitor, "best": figure}
+                name = metrics.WATCHED[model.card.head.task] if monitor == "accuracy" else monitor
+                found |= {"best_step": standing.best_step, "monitor": name, "best": figure}
         self.opt_state = state.opt_state
         model = merged(model.with_variables(jax.tree.map(np.asarray, _variables(state))))
         self.work.evidence.append(found)
