@@ -5,11 +5,9 @@ Nothing here imports JAX, so that ``flaxtl --help`` answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,13 +15,17 @@ import tyro
 import yaml
 from tyro.conf import Positional, arg
 
+from flaxtl import yaml_files
 from flaxtl.data_settings import BadFile, Data, DataConfig
-from flaxtl.errors import ConfigError, did_you_mean, listed
+from flaxtl.errors import ConfigError, listed, shown
 from flaxtl.probe_settings import ProbeConfig, RankConfig
 from flaxtl.run_settings import Run
+from flaxtl.setting_names import instead_of
+from flaxtl.setting_values import checked
 from flaxtl.training_settings import Augmentation, Contrast, Lora, Optimizer, SoundAugmentation, Training
 
 C = TypeVar("C")
+Form = Callable[[str], str]
 StrategyName = Literal["auto", "head", "cut", "lpft", "gradual", "lora", "contrastive", "full", "scratch"]
 
 
@@ -289,8 +291,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "") -> C:
+def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "", form: Form | None = None) -> C:
     """Builds a config from plain data, with defaults for what is absent.
+
+    Args:
+        kind: the config's dataclass.
+        data: values by name; those of a section are a mapping of their own.
+        where: the section that it is, with a dot after it.
+        form: how a message writes the name of a setting; by default with its section, in quotes, as a file has it.
 
     Raises:
         ConfigError: an unknown key (the nearest known ones are named) or a value of the wrong type.
@@ -299,103 +307,112 @@ def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "") -> C:
         >>> from_dict(FinetuneConfig, {'strategy': 'full', 'run': {'seed': 3}}).run.seed
         3
     """
+    form = repr if form is None else form
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in data.items():
         if key not in known:
-            raise ConfigError(f"There is no setting {where + key!r}.{did_you_mean(key, known)}")
+            raise ConfigError(f"There is no setting {form(where + key)}.{_instead_of(kind, key, where)}")
         if dataclasses.is_dataclass(hints[key]):
             default: Any = known[key].default
-            merged = {**dataclasses.asdict(default), **(value or {})} if _is_mapping(value, where + key) else {}
-            values[key] = from_dict(hints[key], merged, f"{where}{key}.")
+            merged = {**to_dict(default), **_mapping(value, form(where + key))}
+            values[key] = from_dict(hints[key], merged, f"{where}{key}.", form)
         else:
-            values[key] = _checked(value, hints[key], where + key)
+            values[key] = checked(value, hints[key], form(where + key))
     return kind(**values)
 
 
-def _is_mapping(value: Any, where: str) -> bool:
+def _instead_of(kind: type, key: str, where: str) -> str:
+    """Returns what to write in a file in place of a key that does not exist, with the section that it belongs to."""
+    sections = {} if where else _sections(kind)
+    homes = {f.name: f.name for f in dataclasses.fields(kind)}
+    homes |= {name: f"{section}.{name}" for section, names in sections.items() for name in names if name not in homes}
+    if key in homes:
+        return f" It belongs to a section: '{homes[key].partition('.')[0]}:'."
+    return instead_of(key, homes, lambda name: repr(where + homes[name]))
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
     if value is not None and not isinstance(value, Mapping):
-        raise ConfigError(f"The setting {where!r} is {value!r}; expected settings of its own, one a line.")
-    return True
+        raise ConfigError(f"{name} is {shown(value)}; expected settings of its own, one a line.")
+    return value or {}
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in choices:
-            return None
-        *others, last = [c for c in choices if c is not type(None)]
-        for choice in others:
-            with contextlib.suppress(ConfigError):
-                return _checked(value, choice, where)
-        return _checked(value, last, where)
-    if origin is Literal:
-        if value not in choices:
-            raise ConfigError(f"The setting {where!r} is {value!r}; expected one of {listed(map(repr, choices))}.")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"The setting {where!r} is {value!r}; expected a list.")
-        return tuple(value)
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as a string
-        except ValueError:
-            pass
-    elif (
-        not isinstance(hint, type)
-        or (isinstance(value, hint) and not (hint is int and isinstance(value, bool)))
-        or (origin is dict and isinstance(value, dict))
-    ):
-        return value
-    raise ConfigError(
-        f"The setting {where!r} is {value!r}; expected a value of type {getattr(hint, '__name__', hint)}."
-    )
+def _sections(kind: type) -> dict[str, list[str]]:
+    """Returns the names of the settings of each section of a config."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: [f.name for f in dataclasses.fields(hints[field.name])]
+        for field in dataclasses.fields(kind)
+        if dataclasses.is_dataclass(hints[field.name])
+    }
 
 
 def replace(config: C, **settings: Any) -> C:
-    """Returns a config with single settings replaced, each by its own name wherever it is nested.
+    """Returns a config with settings replaced, each by its own name wherever it is nested, or a whole section by its.
+
+    Args:
+        config: stays as it is.
+        **settings: single values, or sections: `optimizer=Optimizer(learning_rate=1e-4)` replaces all settings of the
+            optimizer, `optimizer={'learning_rate': 1e-4}` the named ones, as does `learning_rate=1e-4` alone.
 
     Raises:
-        ConfigError: there is no such setting; the nearest names are given.
+        ConfigError: there is no such setting (the nearest names are given), or it has another type.
 
     Example:
         >>> replace(FinetuneConfig(), strategy='full', seed=3).run.seed
         3
     """
     values = to_dict(config)
-    homes: dict[str, dict[str, Any]] = {}
-    for part in (values, *(v for k, v in values.items() if isinstance(v, dict) and k != "settings")):
-        homes.update(dict.fromkeys(part, part))
+    sections, hints = _sections(type(config)), typing.get_type_hints(type(config))
+    homes = dict.fromkeys((name for name in values if name not in sections), "")
+    homes |= {name: section for section, names in sections.items() for name in names}
     for key, value in settings.items():
-        if key not in homes:
-            raise ConfigError(f"There is no setting {key!r}.{did_you_mean(key, homes)}")
-        homes[key][key] = value
-    return from_dict(type(config), values)
+        if key in sections and (isinstance(value, Mapping) or type(value) is hints[key]):
+            given = value if isinstance(value, Mapping) else to_dict(value)
+            unknown = [name for name in given if name not in sections[key]]
+            if unknown:
+                raise ConfigError(f"{key!r} has no setting {unknown[0]!r}.{instead_of(unknown[0], sections[key])}")
+            values[key] |= given
+        elif key in homes:
+            (values[homes[key]] if homes[key] else values)[key] = value
+        elif key in sections:
+            name = hints[key].__name__
+            raise ConfigError(
+                f"`{key}` is {shown(value)}; expected flaxtl.config.{name}(…), or its settings one by one: "
+                f"{listed(f'`{n}`' for n in sections[key])}."
+            )
+        else:
+            raise ConfigError(f"There is no setting {key!r}.{instead_of(key, homes)}")
+    return from_dict(type(config), values, form=lambda name: f"`{name.rpartition('.')[2]}`")
 
 
 def load(kind: type[C], file: str | Path) -> C:
     """Reads a config from a YAML file.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds unknown settings.
+        ConfigError: the file is missing, is not YAML, or holds unknown settings; the message names it.
     """
     path = Path(file)
+    data = yaml_files.read(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"There is no configuration file {path}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from error
-    if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(f"{path} holds {type(data).__name__}; expected settings as 'name: value', one a line.")
-    return from_dict(kind, data or {})
+        return from_dict(kind, data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}{_of_another_command(kind, data)}") from error
+
+
+def _of_another_command(kind: type, data: Mapping[str, Any]) -> str:
+    """Says which commands have all the settings of a file, where the one that was asked for has not."""
+    keys = {name: {f.name for f in dataclasses.fields(other)} for name, other in COMMANDS.items() if other is not kind}
+    mine = {f.name for f in dataclasses.fields(kind)}
+    others = [name for name, known in keys.items() if known.issuperset(data)]
+    return f" The file's settings are those of flaxtl {' or '.join(others)}." if others and data.keys() - mine else ""
 
 
 def save(config: Any, file: Path) -> None:
     """Writes a config as YAML, every setting included, so that the file reproduces the run."""
-    file.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+    file.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def parse(kind: type[C], arguments: list[str], *, program: str, default: C | None = None) -> C:

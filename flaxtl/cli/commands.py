@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from flaxtl.cli.wording import as_options
 from flaxtl.config import (
     CompareConfig,
     ConvertConfig,
@@ -39,7 +40,7 @@ def _training(run: Run, *, kept: bool) -> Iterator[None]:
     from flaxtl.train import preemption
 
     with (
-        processes.connected(run.coordinator, run.processes, run.process_id, run.peer_timeout),
+        processes.connected(run.coordinator, run.processes, run.process_id, run.peer_timeout, as_options),
         preemption.noticed() if kept else contextlib.nullcontext(),
     ):
         yield
@@ -50,7 +51,7 @@ def _print(result: Any, as_json: bool) -> int:
 
     if not processes.first():
         return 0
-    print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else result.summary())
+    print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else as_options(result.summary()))
     return 0
 
 
@@ -83,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> int:
         "The model or the data",
         "flaxtl evaluate runs/photos/model photos-test/",
     )
-    found = run_evaluate(config, tell=lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+    found = run_evaluate(config, tell=lambda sentence: print(f"note: {as_options(sentence)}", file=sys.stderr))
     return _print(found, config.json)
 
 

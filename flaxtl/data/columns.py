@@ -179,7 +179,7 @@ def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[st
     if "train" not in found:
         raise DataError(
             f"{place} has the splits {listed(available)}; which one is to be learned from is not clear. "
-            "Name it with --split, such as --split test, or --split train=one,test=other."
+            "Name it with `split`, such as `split='test'` or `split='train=one,test=other'`."
         )
     return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
@@ -189,7 +189,7 @@ def _part(entry: str) -> tuple[str, str]:
     if not equals:
         return "train", part
     if part not in SPLIT_FOLDERS or not name:
-        raise DataError(f"--split holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
+        raise DataError(f"`split` holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
     return SPLIT_FOLDERS[part], name
 
 
@@ -289,7 +289,7 @@ def _raw(table: Table, where: list[str]) -> tuple[str | None, Sequence[Any]]:
     if where[0].lower() in PATH_NAMES:
         raise DataError(
             f"{table.place} has {others[0]!r} in {where[0]!r}, which has no ending of a picture, a sound or a .txt "
-            "file. If another column holds the examples, name it with --input-column."
+            "file. If another column holds the examples, name it with `input_column`."
         )
     return "text", inputs
 
@@ -317,7 +317,7 @@ def _files(table: Table, paths: Sequence[str]) -> list[Path]:
 
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:
     if HOLE in group_by and group_by not in table.columns:
-        return from_paths(keys, group_by, "--group-by")
+        return from_paths(keys, group_by, "group_by")
     if group_by not in table.columns:
         near = did_you_mean(group_by, table.columns) or f" Its columns are {listed(table.columns)}."
         raise DataError(f"{table.place} has no column {group_by!r} to group by.{near}")

@@ -186,14 +186,14 @@ def _labelled(
     order = sorted(members, key=lambda p: natural_key(str(p)))
     files = [members[p] for p in order]
     if classes_by is not None:
-        names = list(from_paths([str(file) for file in files], classes_by, "--label-column"))
+        names = list(from_paths([str(file) for file in files], classes_by, "label_column"))
         return source_of_files(files, on_bad_file, names, labels)
     names = [str(p.parent) for p in order]
     classes = natural_order(set(names))
     if classes == (".",):
         raise DataError(
             f"{folder} holds no class folders; expected at least two, each a folder with its files in it. "
-            "If the files' names say the class, give a pattern of them: --label-column '{}_*'."
+            "If the files' names say the class, give a pattern of them: `label_column='{}_*'`."
         )
     if "." in classes:
         stray = [members[p] for p in order if len(p.parts) == 1]
@@ -256,7 +256,7 @@ def readable(entries: Sequence[Any], modality: str, on_bad_file: BadFile) -> tup
         elif on_bad_file == "skip":
             skipped.append((str(entries[i]), reason))
         else:
-            raise DataError(f"{reason} Mend or remove it, or use --on-bad-file skip.")
+            raise DataError(f"{reason} Mend or remove it, or set `on_bad_file='skip'`.")
     if not kept:
         raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
     return kept, skipped

@@ -89,7 +89,7 @@ def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Sour
             "in."
         )
     if reading.task != "classification":
-        raise DataError(f"{spec} says one class an example. For --task {reading.task} give a table.")
+        raise DataError(f"{spec} says one class an example. For `task={reading.task!r}` give a table.")
     if name == "digits" and not path.exists():
         return with_split(digits(), split, name), False
     pattern = reading.label_column if reading.label_column and HOLE in reading.label_column else None
@@ -112,7 +112,7 @@ def with_split(data: Source | Splits, split: str | None, place: str) -> Source |
     chosen = parts_of(place, list(parts), split)
     sliced = [name for name in chosen.values() if name not in parts]
     if sliced:
-        raise DataError(f"{place} cannot be cut at {sliced[0]!r}; expected one of {listed(parts)}. See --limit.")
+        raise DataError(f"{place} cannot be cut at {sliced[0]!r}; expected one of {listed(parts)}. See `limit`.")
     return joined({part: parts[name] for part, name in chosen.items()})
 
 

@@ -41,7 +41,7 @@ def select(
         group_by, classes = None, ()
     elif test_groups:
         raise DataError(
-            "The data has parts already, so --test-groups does not say of which one. Leave one of them out."
+            "The data has parts already, so `test_groups` does not say of which one. Leave one of them out."
         )
     if isinstance(data, Source):
         return _of_one(data, group_by, classes, limit, seed, known)
@@ -58,7 +58,7 @@ def _of_one(
     source: Source, group_by: str | None, classes: Sequence[str], limit: int | None, seed: int, known: bool
 ) -> Source:
     if group_by is not None:
-        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "--group-by"))
+        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "group_by"))
     if classes:
         source = renamed(source, classes, known=known)
     return source if limit is None else source.subset(limited(source, limit, seed))
@@ -80,15 +80,15 @@ def held_groups(source: Source, groups: Sequence[str]) -> Splits:
         ['b']
     """
     if source.groups is None:
-        raise DataError("--test-groups names groups, but the data has none. Say with --group-by what they are.")
+        raise DataError("`test_groups` names groups, but the data has none. Say with `group_by` what they are.")
     there = set(source.groups)
     unknown = [group for group in groups if group not in there]
     if unknown:
         near = did_you_mean(unknown[0], there) or f" The groups are {listed(natural_order(there))}."
-        raise DataError(f"--test-groups names {listed(map(repr, unknown))}, which the data does not have.{near}")
+        raise DataError(f"`test_groups` names {listed(map(repr, unknown))}, which the data does not have.{near}")
     held = np.isin(np.asarray(source.groups), list(groups))
     if held.all():
-        raise DataError("--test-groups holds all groups out; nothing is left to learn from.")
+        raise DataError("`test_groups` holds all groups out; nothing is left to learn from.")
     return Splits(source.subset(~held), test=source.subset(held))
 
 
@@ -106,14 +106,14 @@ def from_paths(paths: Sequence[str], pattern: str, setting: str) -> tuple[str, .
         ConfigError: a pattern without {}.
 
     Example:
-        >>> from_paths(['fsdd/7_jackson_32.wav', 'fsdd/0_theo_1.wav'], '*_{}_*', '--group-by')
+        >>> from_paths(['fsdd/7_jackson_32.wav', 'fsdd/0_theo_1.wav'], '*_{}_*', 'group_by')
         ('jackson', 'theo')
-        >>> from_paths(['scans/patient4/left.png'], '{}/*', '--group-by')
+        >>> from_paths(['scans/patient4/left.png'], '{}/*', 'group_by')
         ('patient4',)
     """
     if pattern.count(HOLE) != 1:
         raise ConfigError(
-            f"{setting} is {pattern!r}; expected a column of a table, or for files a pattern with {{}} where the name "
+            f"`{setting}` is {pattern!r}; expected a column of a table, or for files a pattern with {{}} where the name "
             "stands, such as '*_{}_*.wav' for the middle of 7_jackson_32.wav."
         )
     signs = {"*": "[^/]*?", "?": "[^/]", HOLE: "([^/]+?)"}
@@ -123,7 +123,7 @@ def from_paths(paths: Sequence[str], pattern: str, setting: str) -> tuple[str, .
     found = [expression.fullmatch("/".join(PurePosixPath(path).parts[-depth:])) for path in paths]
     odd = [path for path, match in zip(paths, found, strict=True) if match is None]
     if odd:
-        raise DataError(f"{setting} {pattern!r} does not match {len(odd)} of {len(paths)} paths: {listed(odd, 3)}.")
+        raise DataError(f"`{setting}` {pattern!r} does not match {len(odd)} of {len(paths)} paths: {listed(odd, 3)}.")
     return tuple(match[1] for match in found if match is not None)
 
 
@@ -145,7 +145,7 @@ def class_map(entries: Sequence[str]) -> dict[str, str | None]:
     for entry in (part for text in entries for part in re.split(r"(?<!\\),", text) if part):
         old, *new = (re.sub(r"\\([,=])", r"\1", side).strip() for side in re.split(r"(?<!\\)=", entry))
         if len(new) > 1 or not old or old in found:
-            raise ConfigError(f"--classes holds {entry!r}; expected old=new, old= or name, each class once.")
+            raise ConfigError(f"`classes` holds {entry!r}; expected old=new, old= or name, each class once.")
         found[old] = old if not new else new[0] or None
     return found
 
@@ -157,7 +157,7 @@ def _bare(changes: Mapping[str, str | None]) -> bool:
 def _require_known(unknown: Sequence[str], labels: Sequence[str]) -> None:
     if unknown:
         near = did_you_mean(unknown[0], labels) or f" The classes are {listed(labels)}."
-        raise DataError(f"--classes names {listed(map(repr, unknown))}, which the data does not have.{near}")
+        raise DataError(f"`classes` names {listed(map(repr, unknown))}, which the data does not have.{near}")
 
 
 def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> Source:
@@ -178,7 +178,7 @@ def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> So
         (('one', 'z'), [0, 0, 1, 0])
     """
     if source.task != "classification":
-        raise DataError(f"--classes is for data with one class an example; this is {source.task}.")
+        raise DataError(f"`classes` is for data with one class an example; this is {source.task}.")
     changes = class_map(classes)
     if known:
         _require_known([name for name in changes if name not in source.labels], source.labels)
@@ -190,7 +190,7 @@ def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> So
     targets = table[source.targets]
     left = np.flatnonzero(targets != -2)
     if len(left) == 0:
-        raise DataError(f"--classes leaves nothing of the classes {listed(source.labels)}.")
+        raise DataError(f"`classes` leaves nothing of the classes {listed(source.labels)}.")
     return dataclasses.replace(source, targets=targets, labels=labels).subset(left)
 
 
@@ -211,7 +211,7 @@ def limited(source: Source, limit: int, seed: int) -> np.ndarray:
         [0, 0, 0, 1]
     """
     if limit < 1:
-        raise ConfigError(f"--limit is {limit}; expected at least 1.")
+        raise ConfigError(f"`limit` is {limit}; expected at least 1.")
     rng = np.random.default_rng(seed)
     strata = source.targets if source.targets.ndim == 1 else np.zeros(len(source), np.int64)
     order = rng.permutation(len(source))

@@ -63,7 +63,7 @@ def labelled(place: str, columns: Mapping[str, Column], task: Task) -> Labelled:
         if task == "classification":
             raise DataError(
                 f"{place} is given the label columns {listed(map(repr, columns))}. One example has one class, so "
-                "expected one column; for several outputs add --task multilabel or --task regression."
+                "expected one column; for several outputs set `task` to 'multilabel' or 'regression'."
             )
         table = [_flags(place, name, column.values) for name, column in columns.items()]
         return Labelled(task, tuple(columns), values=np.stack(table, axis=1).astype(np.float32))
@@ -77,7 +77,7 @@ def _classification(place: str, name: str, column: Column) -> Labelled:
         if isinstance(value, (list, dict, tuple, np.ndarray)):
             raise DataError(
                 f"Example {i + 1} of {place} has a list or an object as {name!r}; expected one class. If several "
-                "labels may be true of an example, add --task multilabel."
+                "labels may be true of an example, set `task='multilabel'`."
             )
     names = tuple(column.names[int(value)] if column.names else str(value) for value in values)
     return Labelled("classification", column.names or natural_order(set(names)), names)

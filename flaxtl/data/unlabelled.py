@@ -40,7 +40,7 @@ def to_predict(
     given = [Path(path).expanduser() for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [path for path in given if path.suffix.lower() in (*TABLES, ".parquet") and not path.is_dir()]
     if input_column is not None and not tables:
-        raise DataError("--input-column names a column of a table, and no table is among the files.")
+        raise DataError("`input_column` names a column of a table, and no table is among the files.")
     found = [_of_table(table, input_column, on_bad_file) for table in tables]
     others = [path for path in given if path not in tables]
     if others or not tables:

@@ -11,7 +11,7 @@ import numpy as np
 from flaxtl import freeze
 from flaxtl.config import Optimizer, Training
 from flaxtl.data import Source
-from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.errors import ConfigError, DataError, listed, shown
 from flaxtl.model import Model
 from flaxtl.strategies.adapters import with_adapters
 from flaxtl.strategies.borders import segment_named
@@ -29,7 +29,7 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
         >>> require_sensible(Training(batch_size=0), Optimizer(), 0)
         Traceback (most recent call last):
         ...
-        flaxtl.errors.ConfigError: --batch-size is 0; expected a number of at least 1.
+        flaxtl.errors.ConfigError: `batch_size` is 0; expected a number of at least 1.
     """
     t, o = training, optimizer
     require_positive(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
@@ -67,7 +67,7 @@ def _above_zero(**settings: float | None) -> None:
 
 def _within(fine: bool, name: str, value: Any, expected: str) -> None:
     if not fine:
-        raise ConfigError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")
+        raise ConfigError(f"`{name}` is {shown(value)}; expected {expected}.")
 
 
 def require_labelled(source: Source, least: int = 1) -> None:
@@ -111,7 +111,7 @@ def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
             if phase.contrast is not None and set(labels) == {freeze.FROZEN}:
                 raise ConfigError(
                     f"From {model.network.segments[start]!r} on the network has no parameters but its head's, so there "
-                    "are no features to train. Name an earlier part with --contrast-from."
+                    "are no features to train. Name an earlier part with `contrast_from`."
                 )
     model.pipeline.preprocess.rows(source.raw[0])
 

@@ -43,7 +43,7 @@ def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
         )
     splits = Splits(found) if isinstance(found, Source) else found
     if options.task is not None and splits.train.task != options.task:
-        raise DataError(f"The data is of {splits.train.task}, but --task says {options.task}.")
+        raise DataError(f"The data is of {splits.train.task}, but `task` says {options.task}.")
     return splits
 
 
@@ -90,7 +90,7 @@ def with_validation(train: Source, given: Source | None, fraction: float, seed: 
     kept, held = data.stratified_split(train.targets, fraction, seed, train.groups)
     if len(held) == 0:
         raise DataError(
-            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave --validation at 0."
+            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave `validation` at 0."
         )
     return train.subset(kept), train.subset(held)
 

@@ -258,14 +258,14 @@ def _parts(config: FinetuneConfig | PretrainConfig, engine: Engine) -> list[str]
     if parts == 1 or config.training.statistics != "batch":
         return []
     return [
-        f"Each batch is worked off in {parts} parts (--microbatch), and each part has batch statistics of its own; "
+        f"Each batch is worked off in {parts} parts (`microbatch`), and each part has batch statistics of its own; "
         "the gradient is that of the whole batch."
     ]
 
 
 def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
-        raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
+        raise ConfigError(f"`size` is for pictures; this network takes {model.card.input.modality}.")
     require_positive(size=size)
     from flaxtl import nets
 

@@ -85,7 +85,7 @@ class RateFinding:
             return f"{span}: the loss did not fall, so nothing can be suggested. Give more steps or other rates."
         return (
             f"{span}\nthe loss falls fastest at {self.steepest:.2g}; a tenth of where it is lowest is "
-            f"{self.tenth_of_lowest:.2g}\nsuggestion: --learning-rate {self.suggestion:.2g}"
+            f"{self.tenth_of_lowest:.2g}\nsuggestion: `learning_rate={self.suggestion:.2g}`"
         )
 
 
@@ -114,7 +114,7 @@ def lr_find(model: Model | str, data: Any, config: LrFindConfig | None = None) -
     require_positive(steps=config.steps)
     if not 0.0 < config.lowest < config.highest < math.inf:
         raise ConfigError(
-            f"--lowest is {config.lowest:g} and --highest {config.highest:g}; expected rates above 0, the lower first."
+            f"`lowest` is {config.lowest:g} and `highest` {config.highest:g}; expected rates above 0, the lower first."
         )
     settings = _as_finetuning(config)
     require_sensible(settings.training, settings.optimizer, config.seed)

@@ -47,19 +47,19 @@ class RunDirectory:
         path = Path(path).expanduser()
         held = path / CONFIG
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file. Give a directory for the run with --out.")
+            raise ConfigError(f"{path} is a file. Give a directory for the run with `out`.")
         if config.run.resume and config.run.overwrite:
-            raise ConfigError("--resume goes on with a run and --overwrite deletes it: choose one of them.")
+            raise ConfigError("`resume=True` continues a run and `overwrite=True` deletes it: choose one of them.")
         if held.exists() and config.run.resume:
             _require_same(_settings_of(type(config), held), config, path)
             return cls(path, resumed=True)
         if path.exists() and any(path.iterdir()):
             if not held.exists():
-                raise ConfigError(f"{path} holds files but no run. Choose an empty or new directory with --out.")
+                raise ConfigError(f"{path} holds files but no run. Choose an empty or new directory with `out`.")
             if not config.run.overwrite:
                 raise ConfigError(
-                    f"{path} already holds a run. Go on with it by --resume, delete it by --overwrite, "
-                    "or choose another --out."
+                    f"{path} already holds a run. Continue it with `resume=True`, delete it with "
+                    "`overwrite=True`, or choose another `out`."
                 )
         return cls(path)
 
@@ -143,7 +143,7 @@ def _writing(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another --out."
+            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another `out`."
         ) from error
 
 
@@ -162,7 +162,7 @@ def _require_same(old: Any, new: Any, path: Path) -> None:
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {listed(changed)}. "
-            "Resume it with the same settings, or choose another --out."
+            "Resume it with the same settings, or choose another `out`."
         )
 
 
