@@ -49,11 +49,11 @@ def test_the_command_line_the_file_and_python_agree(tmp_path):
     ("text", "sentence"),
     [
         ("stratgy: head", "no setting 'stratgy'.*Did you mean 'strategy'"),
-        ("optimizer: {learning_rat: 1}", r"no setting 'optimizer\.learning_rat'.*'learning_rate'"),
+        ("optimizer: {learning_rat: 1}", r"no setting 'optimizer\.learning_rat'.*'optimizer\.learning_rate'"),
         ("strategy: magic", "'magic'; expected one of"),
-        ("examples_per_class: many", "type int"),
+        ("examples_per_class: many", "a whole number"),
         ("run: 3", "expected settings of its own"),
-        ("[1, 2]", "holds list"),
+        ("[1, 2]", "holds a list"),
         ("a: [", "not readable YAML"),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_wrong_file_is_refused_with_a_sentence(text, sentence, tmp_path):
 
 
 def test_an_unknown_name_in_python_is_refused():
-    with pytest.raises(ConfigError, match="Did you mean 'learning_rate'"):
+    with pytest.raises(ConfigError, match="Did you mean `learning_rate`"):
         configs.replace(FinetuneConfig(), learning_rat=1.0)
 
 

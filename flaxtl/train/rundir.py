@@ -13,7 +13,7 @@ from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import processes
-from flaxtl.errors import ConfigError, TrainingError, listed
+from flaxtl.errors import ConfigError, TrainingError, listed, shown
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
     "config.yaml",
@@ -158,7 +158,7 @@ def _settings_of(kind: type, held: Path) -> Any:
 
 def _require_same(old: Any, new: Any, path: Path) -> None:
     a, b = _flat(configs.to_dict(old)), _flat(configs.to_dict(new))
-    changed = [f"{k} was {a.get(k)!r} and is now {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
+    changed = [f"`{k}` was {shown(a.get(k))} and is now {shown(b.get(k))}" for k in {**a, **b} if a.get(k) != b.get(k)]
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {listed(changed)}. "
@@ -169,8 +169,7 @@ def _require_same(old: Any, new: Any, path: Path) -> None:
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings that decide what comes out of a run, by their names."""
     found = {k: v for k, v in settings.items() if k not in ("out", "run")}
-    found["seed"] = settings["run"]["seed"]
-    flat: dict[str, Any] = {}
+    flat: dict[str, Any] = {"seed": settings["run"]["seed"]}
     for key, value in found.items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        flat |= value if isinstance(value, dict) else {key: value}
     return flat
