@@ -101,14 +101,14 @@ def test_a_limit_is_of_the_training_part_alone_and_drawn_by_the_seed():
     ],
 )
 def test_names_are_read_off_paths(path, pattern, name):
-    assert from_paths([path], pattern, "--group-by") == (name,)
+    assert from_paths([path], pattern, "group_by") == (name,)
 
 
 def test_patterns_that_do_not_fit():
     with pytest.raises(DataError, match=r"'\*_\{\}_\*' does not match 1 of 2 paths: a/b\.wav"):
-        from_paths(["a/1_x_2.wav", "a/b.wav"], "*_{}_*", "--group-by")
+        from_paths(["a/1_x_2.wav", "a/b.wav"], "*_{}_*", "group_by")
     with pytest.raises(ConfigError, match="`group_by` is 'speaker'; expected a column of a table, or"):
-        from_paths(["a"], "speaker", "--group-by")
+        from_paths(["a"], "speaker", "group_by")
 
 
 def test_files_that_lie_in_no_class_folders_by_a_pattern_with_groups(tmp_path):
