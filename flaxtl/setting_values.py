@@ -7,10 +7,41 @@ import numbers
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from flaxtl.errors import ConfigError, listed, shown
 from flaxtl.setting_names import choice_instead_of
+
+T = TypeVar("T")
+
+
+def require_type(value: Any, kind: type[T], name: str) -> T:
+    """Returns a value that is of a type.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(value, kind):
+        return value
+    raise ConfigError(f"`{name}` is {shown(value)}; expected an object of type {kind.__name__}.")
+
+
+def require_count(**settings: Any) -> None:
+    """Refuses what is no whole number of at least 1.
+
+    Raises:
+        ConfigError: naming the setting, its value and what was expected.
+
+    Example:
+        >>> require_count(batch_size=0)
+        Traceback (most recent call last):
+        ...
+        flaxtl.errors.ConfigError: `batch_size` is 0; expected a whole number of at least 1.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"`{name}` is {shown(value)}; expected a whole number of at least 1.")
+
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 

@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        found = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        found = yaml.load(text, _Loader)
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}.") from error
     except IsADirectoryError as error:

@@ -18,8 +18,9 @@ FLOORS = [
     {"pipeline", "modules"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
-    {"data_settings", "probe_settings", "run_settings", "training_settings"},
-    {"paths", "processes", "shares"},
+    {"data_settings", "probe_settings", "run_settings", "training_settings", "setting_values", "yaml_files"},
+    {"setting_names"},
+    {"paths", "places", "processes", "shares"},
     {"errors"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -225,7 +225,11 @@ def test_numbers_to_be_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        ("text,a,b\nx,1,0\n", {"label_column": "a,b"}, "One example has one class.*set `task` to 'multilabel' or 'regr"),
+        (
+            "text,a,b\nx,1,0\n",
+            {"label_column": "a,b"},
+            "One example has one class.*set `task` to 'multilabel' or",
+        ),
         ("text,a,b\nx,1,2\n", {"label_column": "a,b", "task": "multilabel"}, "has '2' as 'b'; expected 0 or 1, no or"),
         ("text,label\nx,much\n", {"task": "regression"}, "has 'much' as 'label'; expected a finite number"),
         ("text,label\nx,nan\n", {"task": "regression"}, "has 'nan' as 'label'; expected a finite number"),

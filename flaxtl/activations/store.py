@@ -23,6 +23,7 @@ import numpy as np
 from flaxtl.activations.identity import content_digest
 from flaxtl.data.rows import Row
 from flaxtl.errors import DataError
+from flaxtl.places import expanded
 
 INDEX = "index.sqlite"
 _TABLES = """
@@ -93,7 +94,7 @@ class Store:
         Raises:
             DataError: the folder cannot be made or read.
         """
-        self.folder, self.limit = Path(folder).expanduser(), limit
+        self.folder, self.limit = expanded(folder), limit
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

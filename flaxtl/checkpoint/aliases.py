@@ -1,7 +1,7 @@
 """Paths that Orbax can take, whatever a directory is called.
 
-Orbax and tensorstore look for files by patterns and read some paths as URLs, so that in directories such as `runs/a[1]`,
-`a\\b` or `gs:` they write what they then cannot find again. They are given a link with a plain name instead.
+Orbax and tensorstore look for files by patterns and take some paths for URLs, so that in directories such as "a[1]",
+"gs:" or one with a backslash they write what they cannot find again. They are given a link with a plain name instead.
 """
 
 from __future__ import annotations
@@ -48,5 +48,5 @@ def plain(directory: Path) -> Iterator[Path]:
 
 def _temporary_folder() -> str | None:
     """Returns a folder for temporary files whose own path is plain, or None."""
-    usual = (tempfile.gettempdir(), "/tmp", "/var/tmp")  # noqa: S108 - the link's folder is new and the user's own
+    usual = (tempfile.gettempdir(), "/tmp", "/var/tmp")
     return next((place for place in usual if is_plain(place) and os.access(place, os.W_OK)), None)

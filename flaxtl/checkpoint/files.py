@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flaxtl.errors import CheckpointError, listed
+from flaxtl.places import expanded
 
 
 class NotWrittenError(CheckpointError):
@@ -40,7 +41,7 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         CheckpointError: the place is taken, or writing failed (a full disk, say); what was there before is
             whole, and nothing half-written is left.
     """
-    path = Path(os.path.abspath(Path(path).expanduser()))
+    path = Path(os.path.abspath(expanded(path)))
     try:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path  # what a link leads to is replaced, not it
         taken = _taken(path)

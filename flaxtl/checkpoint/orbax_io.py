@@ -26,6 +26,7 @@ from flaxtl import paths, processes
 from flaxtl.checkpoint.aliases import plain
 from flaxtl.checkpoint.files import NotWrittenError, set_aside
 from flaxtl.errors import CheckpointError, FlaxtlError, listed
+from flaxtl.places import expanded
 
 Keys = tuple[str, ...]
 ITEM = "state"
@@ -91,7 +92,7 @@ def find(directory: str | Path) -> tuple[Path, tuple[str, ...]]:
     Raises:
         CheckpointError: the directory is missing, empty, or holds no Orbax tree.
     """
-    root = Path(os.path.abspath(Path(directory).expanduser()))
+    root = Path(os.path.abspath(expanded(directory)))
     if not root.exists():
         raise CheckpointError(f"There is no checkpoint at {root}.{set_aside(root)}")
     if not root.is_dir():
@@ -326,7 +327,7 @@ class Manager:
     """
 
     def __init__(self, directory: Path, preserved: Callable[[list[int]], set[int]]) -> None:
-        self.directory = Path(os.path.abspath(directory.expanduser()))
+        self.directory = Path(os.path.abspath(expanded(directory)))
         self._swept = False
         self._open = contextlib.ExitStack()
         try:

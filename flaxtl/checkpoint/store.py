@@ -19,6 +19,7 @@ from flaxtl.checkpoint.files import NotWrittenError, new_directory
 from flaxtl.checkpoint.layout import Layout, as_saved, understand
 from flaxtl.errors import CheckpointError, listed
 from flaxtl.paths import Leaf
+from flaxtl.places import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def save(
     """
     arrays, record = pack(tree, "tree", metadata or {})
     custom = record.to_custom()
-    with new_directory(Path(directory), overwrite=overwrite) as folder:
+    with new_directory(expanded(directory), overwrite=overwrite) as folder:
         _write_into(folder, lambda whole: orbax_io.write(whole, arrays, custom))
         _require_readable(folder)
 
@@ -153,7 +154,7 @@ def save_lazily(
         else:
             record.empty[paths.join(keys)] = (struct.shape, np.dtype(struct.dtype).name)
             made(leaf)
-    with new_directory(Path(directory), overwrite=overwrite) as folder:
+    with new_directory(expanded(directory), overwrite=overwrite) as folder:
         _write_into(folder, lambda whole: orbax_io.write_lazily(whole, lazy, record.to_custom))
         _require_readable(folder)
 

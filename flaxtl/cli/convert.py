@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from flaxtl.config import ConvertConfig
@@ -12,6 +11,7 @@ from flaxtl.convert.converting import Conversion, Converted, plan_conversion
 from flaxtl.convert.export import Exported, export
 from flaxtl.convert.loading import is_model, model_folder
 from flaxtl.errors import ConfigError
+from flaxtl.places import expanded
 
 SAFETENSORS = ".safetensors"
 
@@ -52,7 +52,7 @@ def conversion(config: ConvertConfig) -> Converted | Exported | Explained:
         ConfigError: a model that is to be converted again, or weights that are to be exported.
         CheckpointError: as of `convert` and `export`.
     """
-    place = Path(config.source).expanduser()
+    place = expanded(config.source)
     back = config.out.endswith(SAFETENSORS)
     if place.is_dir() and is_model(place):
         if not back:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 from flaxtl import card, checkpoint, paths
 from flaxtl.checkpoint import Description
 from flaxtl.convert.loading import EMBEDDED, PREFIX
 from flaxtl.errors import PathError
+from flaxtl.places import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def inspection(source: str, pattern: str = "**") -> Inspection:
         PathError: the pattern matches no leaf.
     """
     embedded = EMBEDDED.get(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else None
-    place = embedded or Path(source).expanduser()
+    place = embedded or expanded(source)
     if (place / "model" / card.FILE_NAME).exists():
         place = place / "model"
     found = checkpoint.describe(place)

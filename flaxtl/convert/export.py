@@ -24,6 +24,7 @@ from flaxtl.convert.weights import Tensor, Weights
 from flaxtl.convert.writing import Piece, write_safetensors
 from flaxtl.errors import CheckpointError, listed
 from flaxtl.model import CHECKPOINT
+from flaxtl.places import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +76,11 @@ def export(directory: str | Path, out: str | Path, *, overwrite: bool = False) -
     Raises:
         CheckpointError: the model does not come from a conversion, is damaged, or the place is taken.
     """
-    folder, file = Path(directory).expanduser(), Path(out).expanduser()
+    folder, file = expanded(directory), expanded(out)
     if file.exists() and not overwrite:
-        raise CheckpointError(f"{file} already exists. Choose another place, or allow it to be replaced (`overwrite=True`).")
+        raise CheckpointError(
+            f"{file} already exists. Choose another place, or allow it to be replaced (`overwrite=True`)."
+        )
     card = Card.read(folder)
     told = card.provenance.get("converted")
     if not isinstance(told, Mapping) or "tensors" not in told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from flaxtl.convert.converting import Conversion, plan_conversion
 from flaxtl.convert.readers.opening import PATTERNS, is_orbax
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
-from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, ConfigError, FlaxtlError, did_you_mean, listed, shown
 from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
+from flaxtl.places import expanded
 
 EMBEDDED = {"characters": Path(__file__).parent.parent / "demo" / "characters"}
 PREFIX = "flaxtl:"
@@ -47,6 +49,9 @@ def load(source: str | Path, *, network: Network | None = None) -> Model:
         >>> load('flaxtl:characters').card.input.modality
         'image'
     """
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        what = "its attribute model holds it" if hasattr(source, "model") else "expected a path or a name as text"
+        raise ConfigError(f"{shown(source)} cannot be loaded as a model; {what}. For example: 'flaxtl:characters'.")
     name = str(source)
     if name.startswith(PREFIX):
         return Model.load(embedded(name))
@@ -57,7 +62,7 @@ def load(source: str | Path, *, network: Network | None = None) -> Model:
         if is_model(place):
             return Model.load(model_folder(place), network=network)
         return _converted(hub.open_weights(name))
-    place = Path(source).expanduser()
+    place = expanded(source)
     if place.is_dir():
         folder = model_folder(place)
         if network is None and not is_model(folder) and _holds_weights(folder):

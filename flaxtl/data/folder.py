@@ -15,6 +15,7 @@ from flaxtl.data.selecting import from_paths
 from flaxtl.data.source import Source, Splits, natural_key, natural_order
 from flaxtl.data.text import read_text
 from flaxtl.errors import DataError, listed
+from flaxtl.places import expanded
 
 EXTENSIONS = {
     "image": {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"},
@@ -120,7 +121,7 @@ def from_folder(path: str | Path, *, classes_by: str | None = None, on_bad_file:
         DataError: the folder is missing, holds no data, several modalities, a file outside the class folders, or a
             bad file.
     """
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not folder.exists():
         raise DataError(f"There is no folder {folder}. Expected one that holds a folder of files for each class.")
     if not folder.is_dir():

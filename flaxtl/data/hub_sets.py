@@ -12,6 +12,7 @@ from flaxtl.data.columns import Column, LazyList, Reading, Table, joined, parts_
 from flaxtl.data.parquet import sniffed
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
+from flaxtl.places import expanded
 
 
 def from_hf(name: str, *, split: str | None = None, reading: Reading | None = None) -> Source | Splits:
@@ -61,7 +62,7 @@ def _read(opened: _Parts, place: str, split: str) -> Any:
 
 
 def _opened(datasets: Any, name: str) -> _Parts:
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     path, config = name, None
     if not folder.exists() and ":" in name:
         path, _, config = name.partition(":")

@@ -23,6 +23,7 @@ from flaxtl.data.tables import TABLES, from_csv, from_jsonl
 from flaxtl.data.tensorflow_sets import from_tfds
 from flaxtl.data.unlabelled import to_predict
 from flaxtl.errors import DataError, listed
+from flaxtl.places import expanded
 
 _PICTURES = (bytes, pillow.Image)
 _SOUNDS = (bytes, Clip)
@@ -74,7 +75,7 @@ def open_source(
 
 def _opened(spec: str | Path, reading: Reading, split: str | None) -> tuple[Source | Splits, bool]:
     """Returns the data and whether its groups are in it already."""
-    path, name = Path(spec).expanduser(), str(spec)
+    path, name = expanded(spec), str(spec)
     kind, colon, rest = name.partition(":")
     if colon and kind in _SETS and not path.exists():
         return _SETS[kind](rest, split=split, reading=reading), True

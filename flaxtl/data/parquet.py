@@ -14,6 +14,7 @@ from flaxtl.data.columns import Column, Reading, Table, joined, parts_of, source
 from flaxtl.data.folder import modality_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
+from flaxtl.places import expanded
 
 # What Hugging Face datasets write into a file's metadata, and the modality of each.
 _KINDS = {"Image": "image", "Audio": "audio"}
@@ -33,7 +34,7 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
     Raises:
         DataError: no such file, a damaged one, pyarrow is absent, or columns that cannot be used.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     files = _by_split(place) if place.is_dir() else {place.stem: [place]}
     parts = parts_of(str(place), list(files), split)
     tables = {part: _table(place, files[name]) for part, name in parts.items()}
@@ -46,7 +47,7 @@ def parquet_table(path: str | Path) -> Table:
     Raises:
         DataError: no such file, a damaged one, or pyarrow is absent.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     return _table(file, [file])
 
 

@@ -113,8 +113,8 @@ def from_paths(paths: Sequence[str], pattern: str, setting: str) -> tuple[str, .
     """
     if pattern.count(HOLE) != 1:
         raise ConfigError(
-            f"`{setting}` is {pattern!r}; expected a column of a table, or for files a pattern with {{}} where the name "
-            "stands, such as '*_{}_*.wav' for the middle of 7_jackson_32.wav."
+            f"`{setting}` is {pattern!r}; expected a column of a table, or for files a pattern with {{}} where the "
+            "name stands, such as '*_{}_*.wav' for the middle of 7_jackson_32.wav."
         )
     signs = {"*": "[^/]*?", "?": "[^/]", HOLE: "([^/]+?)"}
     words = re.split(r"(\{\}|\*|\?)", pattern.strip("/"))

@@ -15,6 +15,7 @@ from flaxtl.data.columns import Column, Reading, Table, source_of
 from flaxtl.data.folder import BadFile
 from flaxtl.data.source import Source
 from flaxtl.errors import DataError, listed
+from flaxtl.places import expanded
 
 _CSV = (".csv", ".tsv")
 TABLES = (*_CSV, ".jsonl", ".ndjson")
@@ -45,7 +46,7 @@ def from_csv(
         DataError: the table is missing, empty or not UTF-8, lacks a column, or names missing files.
     """
     reading = Reading(input_column, label_column, group_by, task, on_bad_file)
-    return source_of(_csv_table(Path(path).expanduser()), reading)
+    return source_of(_csv_table(expanded(path)), reading)
 
 
 def from_jsonl(
@@ -59,7 +60,7 @@ def from_jsonl(
 ) -> Source:
     """Reads a file with one JSON object a line; as `from_csv` otherwise."""
     reading = Reading(input_column, label_column, group_by, task, on_bad_file)
-    return source_of(_jsonl_table(Path(path).expanduser()), reading)
+    return source_of(_jsonl_table(expanded(path)), reading)
 
 
 def read_table(path: str | Path) -> Table:
@@ -68,7 +69,7 @@ def read_table(path: str | Path) -> Table:
     Raises:
         DataError: it is missing, not UTF-8 or not well-formed.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     return _csv_table(file) if file.suffix.lower() in _CSV else _jsonl_table(file)
 
 

@@ -18,6 +18,7 @@ from flaxtl.data.audio import Clip
 from flaxtl.data.columns import Column, LazyList, Reading, Table, joined, parts_of, source_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, did_you_mean, listed
+from flaxtl.places import expanded
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _READABLE = ("array_record", "parquet")
@@ -53,7 +54,7 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
 
 def _prepared(name: str) -> Path:
     """Returns the directory of a set's version, the newest where none is named."""
-    given = Path(name).expanduser()
+    given = expanded(name)
     if (given / "dataset_info.json").is_file():
         return given
     root = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from flaxtl.data.folder import BadFile, from_files
 from flaxtl.data.parquet import parquet_table
 from flaxtl.data.source import Source
 from flaxtl.data.tables import TABLES, read_table
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import DataError, listed, shown
+from flaxtl.places import expanded
 
 
 def to_predict(
@@ -37,7 +39,9 @@ def to_predict(
     Raises:
         DataError: something is missing or unreadable, or not all is of one kind.
     """
-    given = [Path(path).expanduser() for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    if not isinstance(paths, (str, os.PathLike, Iterable)):
+        raise DataError(f"The data is {shown(paths)}; expected a path or a list of paths.")
+    given = [expanded(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [path for path in given if path.suffix.lower() in (*TABLES, ".parquet") and not path.is_dir()]
     if input_column is not None and not tables:
         raise DataError("`input_column` names a column of a table, and no table is among the files.")

@@ -13,6 +13,7 @@ from flaxtl.config import Optimizer, Training
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed, shown
 from flaxtl.model import Model
+from flaxtl.setting_values import require_count
 from flaxtl.strategies.adapters import with_adapters
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.chains import trained_labels
@@ -29,7 +30,7 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
         >>> require_sensible(Training(batch_size=0), Optimizer(), 0)
         Traceback (most recent call last):
         ...
-        flaxtl.errors.ConfigError: `batch_size` is 0; expected a number of at least 1.
+        flaxtl.errors.ConfigError: `batch_size` is 0; expected a whole number of at least 1.
     """
     t, o = training, optimizer
     require_positive(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
@@ -56,8 +57,7 @@ def require_positive(**settings: int | None) -> None:
     Raises:
         ConfigError: naming the setting.
     """
-    for name, value in settings.items():
-        _within(value is None or value >= 1, name, value, "a number of at least 1")
+    require_count(**{name: value for name, value in settings.items() if value is not None})
 
 
 def _above_zero(**settings: float | None) -> None:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import data
 from flaxtl.card import Card, Text
+from flaxtl.convert import load
 from flaxtl.data import Source, Splits
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.text import TextPreprocess, cut_texts
 from flaxtl.data.traits import adaptations
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import ConfigError, DataError, listed, shown
 from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
+
+
+def model_of(given: Any) -> Model:
+    """Returns a model, or the one that a name or path leads to.
+
+    Raises:
+        FlaxtlError: it is neither, or cannot be loaded.
+    """
+    if isinstance(given, (Source, Splits)):
+        raise ConfigError("The data is given in place of the model; expected the model first, then the data.")
+    return given if isinstance(given, Model) else load(given)
 
 
 def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
@@ -30,15 +42,17 @@ def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
     Raises:
         DataError: it is none of these, or cannot be read.
     """
-    if isinstance(given, (str, Path)):
+    if isinstance(given, (str, os.PathLike)):
         found = data.open_source(given, **dataclasses.asdict(options), seed=seed)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}
         found = data.select(found, **chosen, seed=seed)
     else:
+        if isinstance(given, Model):
+            raise DataError("A model is given in place of the data; expected the model first, then the data.")
         raise DataError(
-            f"{type(given).__name__} cannot be used as labelled data; expected a path, a Source or Splits. "
+            f"The data is {shown(given)}; expected a path, a Source or Splits. "
             "Make a Source of arrays with flaxtl.data.from_arrays(inputs, targets)."
         )
     splits = Splits(found) if isinstance(found, Source) else found

@@ -139,8 +139,8 @@ def _too_large(memory: Memory, there: float, *, alone: bool) -> str:
     need = memory.peak if alone else memory.arguments + memory.outputs
     return (
         f"Even {what} needs {need / _GB:.3g} GB of the {there / _GB:.3g} GB that a device has. Train less "
-        "(`strategy` head, cut or lora), spread the parameters (`parallel='fsdp'`), or take a smaller network; or say how much there "
-        "really is (`memory_gigabytes`)."
+        "(`strategy` head, cut or lora), spread the parameters (`parallel='fsdp'`), or take a smaller "
+        "network; or say how much there really is (`memory_gigabytes`)."
     )
 
 

@@ -121,7 +121,9 @@ def run_steps(
                 if not saving:
                     standing.pending = [list(entry) for entry in _fetched(pending)]
                     save(state, standing, None)
-                raise Preempted(f"Stopped after step {standing.step} as asked; its state is saved. Continue with `resume=True`.")
+                raise Preempted(
+                    f"Stopped after step {standing.step} as asked; its state is saved. Continue with `resume=True`."
+                )
             if done or (cadence.patience is not None and standing.stale >= cadence.patience):
                 break
     return state

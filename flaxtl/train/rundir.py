@@ -14,6 +14,7 @@ from typing import Any
 from flaxtl import config as configs
 from flaxtl import processes
 from flaxtl.errors import ConfigError, TrainingError, listed, shown
+from flaxtl.places import expanded
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
     "config.yaml",
@@ -44,7 +45,8 @@ class RunDirectory:
             ConfigError: it holds another run and neither resume nor overwrite is set; or it is to be
                 resumed with other settings; or it holds something that is no run.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
+        _require_possible(path)
         held = path / CONFIG
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file. Give a directory for the run with `out`.")
@@ -84,9 +86,10 @@ class RunDirectory:
     def _make(self, config: Any) -> None:
         kept = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, overwrite=False))
         with _writing(self.path):
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True)
+            place = Path(os.path.realpath(self.path))  # what a link leads to is emptied, not the link deleted
+            if place.exists():
+                shutil.rmtree(place)
+            place.mkdir(parents=True)
             configs.save(kept, self.path / CONFIG)
 
     def states(self, phase: int) -> Path:
@@ -135,6 +138,22 @@ class RunDirectory:
         file = self.path / RESULT
         with _writing(file):
             file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# What the longest path of a file in a run directory adds to the directory's own.
+_BELOW = 250
+
+
+def _require_possible(path: Path) -> None:
+    """Refuses a path that no directory with the files of a run can have."""
+    try:
+        length, most = len(os.fsencode(os.path.abspath(path))), os.pathconf("/", "PC_PATH_MAX") - _BELOW
+        reason = f"its path has {length:,} bytes, and at most {most:,} can be used" if length > most else ""
+        path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds the character 0
+        reason = getattr(error, "strerror", None) or str(error)
+    if reason:
+        raise ConfigError(f"{shown(path)} cannot be a run directory: {reason}. Choose another `out`.")
 
 
 @contextmanager

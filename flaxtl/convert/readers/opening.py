@@ -14,6 +14,7 @@ from flaxtl.convert.readers import arrays, safetensors_file, torch_file
 from flaxtl.convert.readers.slices import cut_off, sha256
 from flaxtl.convert.weights import Tensor, Weights
 from flaxtl.errors import CheckpointError, listed
+from flaxtl.places import expanded
 
 Found = tuple[dict[str, Tensor], tuple[str, ...]]
 # What a folder is searched for, in this order.
@@ -39,7 +40,7 @@ def read_weights(path: str | Path) -> Weights:
     Raises:
         CheckpointError: there is nothing there, it is damaged, or it is refused.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not place.exists():
         raise CheckpointError(f"There is nothing at {place}.")
     notes: tuple[str, ...] = ()
