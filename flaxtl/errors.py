@@ -17,6 +17,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class FlaxtlError(Exception):
@@ -115,7 +116,16 @@ def listed(items: Iterable[object], most: int = 200, characters: int = 2000) -> 
     return ", ".join(kept) + (f" and {rest} more" if rest > 0 else "")
 
 
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, (bytes, bool, float, complex, type(None))):
+            return str(super().repr_instance(x, level))
+        if isinstance(x, os.PathLike):
+            return repr(os.fspath(x))
+        return f"<{_without_article(x)}>"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 8
 _SHORT.maxlevel = 3
@@ -130,14 +140,18 @@ def shown(value: object) -> str:
         >>> shown('photos'), shown(list(range(1000))), shown(object())
         ("'photos'", '[0, 1, 2, 3, 4, 5, 6, 7, ...]', 'an object of type object')
     """
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    plain = (str, bytes, int, float, complex, bool, list, tuple, dict, set, frozenset, type(None), os.PathLike)
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if shape == () and dtype is not None and hasattr(value, "item"):
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy or JAX
         return str(value)
-    if shape is not None and dtype is not None:
-        return f"an array of shape {tuple(shape)} and type {dtype}"
-    plain = (str, bytes, int, float, complex, bool, list, tuple, dict, set, frozenset, type(None), os.PathLike)
     if not isinstance(value, plain) or hasattr(value, "_fields"):
-        return f"an object of type {type(value).__name__}"
+        return f"an {_without_article(value)}"
     return _SHORT.repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def _without_article(value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and dtype is not None:
+        return f"array of shape {shape} and type {dtype}"
+    return f"object of type {type(value).__name__}"

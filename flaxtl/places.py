@@ -21,11 +21,13 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str):
-        raise ConfigError(f"{_article(shown(path))} is given in place of a path; expected text or a pathlib.Path.")
+        raise ConfigError(f"Expected a path, as text or a pathlib.Path; found {shown(path)}.")
+    if not name:
+        raise ConfigError("Expected a path; found an empty text. The current folder is written '.'.")
     if "\0" in name:
         raise ConfigError(f"The path {shown(name)} holds the character 0, which no file's name can.")
     try:
-        found = Path(name).expanduser()
+        found = _with_home(Path(name))
         os.fsencode(found)
         found.exists()
     except OSError as error:  # a name that is too long; what lacks or is hidden is no error here
@@ -33,8 +35,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     except RuntimeError as error:
         raise ConfigError(
             f"The home directory, which ~ in {name!r} stands for, is unknown: HOME is not set and the user has no "
-            "passwd entry, or there is no such user. Set HOME, or write the path in full; a name that begins with ~ is "
-            f"written ./{name}."
+            "passwd entry. Set HOME, or write the path in full."
         ) from error
     except UnicodeEncodeError as error:
         raise ConfigError(
@@ -44,8 +45,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return found
 
 
-def _article(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _with_home(path: Path) -> Path:
+    """Expands ~ and, as shells do, ~user where there is such a user; else that is a name like any other."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        if path.parts[0] == "~":
+            raise
+        return path
 
 
 def cache_root() -> Path | None:

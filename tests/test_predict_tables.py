@@ -82,7 +82,7 @@ def test_columns_of_numbers_are_an_array_without_the_label(place):
     ("text", "said"),
     [
         ("", "holds no rows"),
-        ("one,two\na,b\n", "Name it with --input-column"),
+        ("one,two\na,b\n", "Name it with `input_column`"),
         ('{"text": "a"}\n{"text": null}\n', "1 examples of .* lack 'text': 2"),
     ],
 )

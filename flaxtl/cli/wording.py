@@ -42,6 +42,8 @@ def options_of(kind: type) -> dict[str, str]:
             assert isinstance(hint, type)
             found |= options_of(hint)
             continue
+        if typing.get_origin(hint) is dict:  # from a file alone
+            continue
         marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
         if not any("Positional" in repr(mark) for mark in marks):
             found[name] = next((mark.name for mark in marks if getattr(mark, "name", None)), name)

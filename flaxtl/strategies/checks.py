@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from flaxtl import freeze
-from flaxtl.config import Optimizer, Training
+from flaxtl.config import Optimizer, Run, Training
 from flaxtl.data import Source
 from flaxtl.errors import ConfigError, DataError, listed, shown
 from flaxtl.model import Model
@@ -49,6 +49,17 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
     _within(t.soup >= 1, "soup", t.soup, "a number of at least 1")
     _within(0.0 <= t.feature_noise < np.inf, "feature_noise", t.feature_noise, "a share of at least 0")
     _within(o.head_rate is None or 0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
+
+
+def require_possible_run(run: Run) -> None:
+    """Refuses settings of where and on what a run runs that have an impossible value, before it leaves anything.
+
+    Raises:
+        ConfigError: naming the setting, its value and what was expected.
+    """
+    require_positive(microbatch=run.microbatch, processes=run.processes)
+    _above_zero(memory_gigabytes=run.memory_gigabytes, peer_timeout=run.peer_timeout)
+    _within(run.cache_gigabytes >= 0.0, "cache_gigabytes", run.cache_gigabytes, "a number of at least 0")
 
 
 def require_positive(**settings: int | None) -> None:

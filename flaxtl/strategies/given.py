@@ -43,7 +43,7 @@ def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
         DataError: it is none of these, or cannot be read.
     """
     if isinstance(given, (str, os.PathLike)):
-        found = data.open_source(given, **dataclasses.asdict(options), seed=seed)
+        found = data.open_source(os.fspath(given), **dataclasses.asdict(options), seed=seed)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}

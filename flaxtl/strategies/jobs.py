@@ -23,7 +23,14 @@ from flaxtl.setting_values import require_type
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible, without_pairs
+from flaxtl.strategies.checks import (
+    require_fit,
+    require_labelled,
+    require_positive,
+    require_possible_run,
+    require_sensible,
+    without_pairs,
+)
 from flaxtl.strategies.executor import execute
 from flaxtl.strategies.given import fitted, held_out, known_of, measured, model_of, opened, with_validation
 from flaxtl.strategies.measuring import leave, measure
@@ -65,6 +72,7 @@ def finetune(
 def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
     base = model_of(model)
@@ -120,6 +128,7 @@ _RECORDED = ("turned_classes", "network", "training", "optimizer", "augment")
 def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a pretraining job from resolved settings; see `pretrain`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
     card = _blank_card(config.network)

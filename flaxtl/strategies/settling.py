@@ -11,6 +11,7 @@ from flaxtl.errors import ConfigError
 from flaxtl.strategies import augmenting, hyperrule
 from flaxtl.strategies.averaging import NEEDS_VALIDATION
 from flaxtl.strategies.checks import require_positive
+from flaxtl.strategies.clock import seconds_of
 from flaxtl.strategies.phases import Phase
 from flaxtl.train.contrast import WHOLE_BATCHES
 from flaxtl.training_settings import Training
@@ -31,6 +32,8 @@ def settled(
         ConfigError: what is asked for means nothing for this data or network.
     """
     require_positive(stages=config.stages, lora_rank=config.lora.lora_rank)
+    if config.budget is not None:
+        seconds_of(config.budget)
     notes: list[str] = []
     _require_possible_contrast(config)
     if config.schedule_rule == "bit":
