@@ -17,9 +17,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # what is merged in may be set again
+                continue
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key, Hashable):
+            if not isinstance(key, Hashable):
                 continue
             if key in seen:
                 raise ConfigError(f"{shown(key)} is set twice, in lines {seen[key]} and {line}. Leave one of them out.")

@@ -319,7 +319,7 @@ def test_wrong_options_exit_with_two_and_name_the_right_ones(words, named, place
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--batch-size", "0"], "--batch-size is 0; expected a number of at least 1."),
+        (["--batch-size", "0"], "--batch-size is 0; expected a whole number of at least 1."),
         (["--learning-rate", "-1"], "--learning-rate is -1.0; expected a number above 0."),
         (["--examples-per-class", "0"], "--examples-per-class is 0"),
         (["--trainable", "heads/**", "--strategy", "full"], "'heads/**' matches none of the"),

@@ -84,9 +84,11 @@ _TYPES = {"INT": "a whole number", "FLOAT": "a number", "STR": "text", "{None}":
 
 def _sentence(box: str, name: str) -> str:
     """Returns what tyro says in a box of several lines as one sentence."""
-    lines = [line.strip("│ \n") for line in box.splitlines() if line.startswith("│")]
-    rule = next((number for number, line in enumerate(lines) if line and not line.strip("─")), len(lines))
-    text = " ".join(line for line in lines[:rule] if line) or box.strip()
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    # A line of nothing but a rule divides; where the terminal has no box characters the title is a part of its own.
+    parts = "\n".join("\0" if not line.strip("-─") or line[0] in "╭╰" else line for line in lines).split("\0")
+    said = [" ".join(part.split()) for part in parts if part.strip()]
+    text = said[0 if "│" in box else min(1, len(said) - 1)] if said else "The command line cannot be understood."
     help_ = f"See flaxtl {name} --help."
     if found := re.match(r"invalid choice (.*) for argument '(--\S+)'\. Expected one of \((.*?),?\)", text, re.I):
         value, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[3])
