@@ -38,12 +38,12 @@ class FinetuneConfig:
     pretrained: Annotated[str, arg(name="from")] = "flaxtl:characters"
     """The model to start from: a directory that flaxtl saved, or flaxtl:characters, the embedded one."""
     strategy: StrategyName = "head"
-    """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
-    weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
-    gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters;
-    contrastive first draws examples of one class together, then solves the head; scratch is the control without
-    pretraining; auto judges head, cut (of pictures also a deeper one, of text contrastive) and lpft by your
-    data and keeps what is best."""
+    """head fits a new output layer on frozen features (option 1). full fine-tunes all layers (option 2). lpft fits
+    the head, then fine-tunes all layers. cut fits the head, then fine-tunes the layers above --cut; lower activations
+    are cached. gradual fits the head, then unfreezes the layers from the top down. lora fits the head, then trains
+    low-rank adapters. contrastive tunes the features by supervised contrast, then fits a linear head. scratch trains
+    without pretrained weights, as a control. auto selects among head, cut (for pictures also a deeper one, for text
+    contrastive) and lpft by cross-validation."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -55,18 +55,18 @@ class FinetuneConfig:
     trainable: tuple[str, ...] = ("**",)
     """Patterns of the parameters that full, lpft, cut, gradual and contrastive train."""
     cut: str = "0.5"
-    """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl
-    probe proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
+    """Where the strategy cut begins to train: the name of a block (flaxtl inspect shows them, flaxtl probe proposes
+    one), or a fraction of the depth. Lower activations are computed once for each example and cached."""
     cut_head: Literal["solved", "new"] = "solved"
-    """What cut begins with. Where a solved head already fits the training data, little is left that moves the features;
-    a new one, and the larger steps it is given, move them far, which data unlike the pretraining's asks for."""
+    """What cut starts from: solved, a head fitted on frozen features; or new, a new random head and larger learning
+    rates, for data unlike the pretraining data."""
     views: int = 0
-    """How many random changes of each picture (see the augmentation) are drawn once and kept where frozen parts are
-    computed once: for head none unless asked, for cut and gradual 4 if an augmentation is set."""
+    """Number of augmented copies of each picture whose activations are cached: by default none for head, and 4 for cut
+    and gradual if an augmentation is set."""
     budget: str | None = "10m"
-    """How long auto may take, such as 90s, 10m or 1.5h, the final training included; None is as long as it wants."""
+    """Time limit of auto, such as 90s, 10m or 1.5h, the final training included; None for no limit."""
     stages: int = 4
-    """In how many steps gradual goes down to the first part of the network."""
+    """Number of unfreezing stages of gradual."""
     schedule_rule: Literal["none", "bit"] = "none"
     """bit takes the number of steps and mixup from the number of examples (BiT-HyperRule; Kolesnikov et al. 2020),
     where --epochs and --mixup do not say otherwise."""
@@ -102,7 +102,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """Train a network from scratch on a large data set: the seed of all transfer."""
+    """Train a network from scratch on a large data set."""
 
     data: Positional[str] = ""
     """A folder of class folders (zip archives in it are read as if unpacked), a .csv, .jsonl or .parquet table,
@@ -125,7 +125,7 @@ class PretrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EstimateConfig:
-    """Say what a fine-tuning will need of a machine, by compiling it for one that need not be there."""
+    """Estimate memory and step time of a fine-tuning for a target device."""
 
     config: Positional[str] = ""
     """A YAML file of finetune's settings, such as the config.yaml of a run; without it the defaults."""
@@ -156,7 +156,7 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Say what files show: class names and probabilities, or numbers."""
+    """Predict labels and probabilities of files."""
 
     model: Positional[str] = ""
     """A directory that flaxtl saved."""
@@ -229,7 +229,7 @@ class LrFindConfig:
     out: str | None = None
     """A PNG file for the plot, which needs matplotlib."""
     seed: int = 0
-    """Of order and augmentation."""
+    """Random seed of order and augmentation."""
     json: bool = False
     """Print the result as JSON."""
     data_options: Data = Data()
@@ -239,7 +239,7 @@ class LrFindConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CompareConfig:
-    """Show runs side by side, and whether their difference is more than chance."""
+    """Compare runs, with the significance of their differences."""
 
     runs: Positional[tuple[str, ...]] = ()
     """Run directories."""
@@ -258,7 +258,7 @@ class DemoConfig:
     out: str = "runs/demo"
     """Where the best model is saved."""
     seed: int = 0
-    """Of the first draw."""
+    """Random seed of the first draw."""
     json: bool = False
     """Print the result as JSON."""
 

@@ -16,10 +16,10 @@ class Data:
     """How data is read."""
 
     input_column: Annotated[str | None, arg(aliases=("--text-column",))] = None
-    """The table's column of paths or contents; guessed if there is one that can be. Two columns of texts, "a,b", are
-    pairs; several of numbers plain numbers."""
+    """The table's column of paths or contents; inferred when unambiguous. Two columns of texts, "a,b", are pairs;
+    several of numbers are a vector."""
     label_column: str | None = None
-    """The table's column of labels; guessed if there is one that can be. Several, "a,b,c", for several outputs. For a
+    """The table's column of labels; inferred when unambiguous. Several, "a,b,c", for several outputs. For a
     folder, a pattern of paths with {} where the class stands: "{}_*" takes 7 of 7_jackson_32.wav."""
     task: Task | None = None
     """What the labels are: one class an example (the default), any of several labels (multilabel: a column of lists, or
@@ -53,6 +53,6 @@ class DataConfig:
     """Where to draw a sheet of examples of each class, a .png (pictures and sound)."""
     data_options: Data = Data(on_bad_file="skip")
     seed: int = 0
-    """Of the examples on the sheet, and of --limit."""
+    """Random seed of the examples on the sheet, and of --limit."""
     json: bool = False
     """Print as JSON."""

@@ -245,7 +245,7 @@ class Model:
         if not np.isfinite(values).all():
             raise TrainingError(
                 "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
-                f"({listed(non_finite(self.variables)) or 'or overflow on this input'}). Use an earlier checkpoint."
+                f"({listed(non_finite(self.variables), 8) or 'or overflow on this input'}). Use an earlier checkpoint."
             )
         return self.by_example(values, index)
 
@@ -352,7 +352,9 @@ class Model:
         """
         bad = non_finite(self.variables)
         if bad:
-            raise CheckpointError(f"The parameters hold NaN or infinity in {listed(bad)}; such a model is not saved.")
+            raise CheckpointError(
+                f"The parameters hold NaN or infinity in {listed(bad, 8)}; such a model is not saved."
+            )
         with checkpoint.new_directory(expanded(directory), overwrite=overwrite) as folder:
             checkpoint.save(folder / CHECKPOINT, self.variables)
             self.card.write(folder)
@@ -383,7 +385,7 @@ class Model:
         variables, report = checkpoint.restore(plan)
         bad = non_finite(variables)
         if bad:
-            raise CheckpointError(f"{folder} holds NaN or infinity in {listed(bad)}. Use an earlier checkpoint.")
+            raise CheckpointError(f"{folder} holds NaN or infinity in {listed(bad, 8)}. Use an earlier checkpoint.")
         known = {CHECKPOINT, "card.json"}
         files = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in known}
         return cls(network, variables, card, files, (str(report),))

@@ -225,7 +225,7 @@ def test_the_reader_of_a_commands_output_may_go_away(words, run):
 def test_an_interrupted_command_says_so_without_a_traceback(moment, place, tmp_path):
     """SIGINT in the middle of a command, as Ctrl-C sends it: before JAX is imported, and between two steps."""
     at = {
-        "reading": "import flaxtl.cli.main as m; m.settings = lambda *a: stop()",
+        "reading": "import flaxtl.cli; sys.modules['flaxtl.cli.main'].settings = lambda *a: stop()",
         "training": "from flaxtl.train.rundir import RunDirectory as R; R.log = lambda *a, **k: stop()",
     }[moment]
     code = (
@@ -290,18 +290,7 @@ def test_what_is_typed_is_answered_with_a_sentence_or_help(words, code, said, tm
 def test_underscores_and_equals_signs_are_understood():
     from flaxtl.cli.reading import settings
 
-    read = settings(
-        "finetune", ["photos", "--batch_size", "7", "--seed=3", "--no-flip", "--text-column", "t", "--shift", "-1"]
-    )
+    words = ["photos", "--batch_size", "7", "--seed=3", "--no-flip", "--text-column", "t", "--shift", "-1"]
+    read = settings("finetune", words)
     assert (read.training.batch_size, read.run.seed, read.data_options.input_column) == (7, 3, "t")
-    assert (
-        settings(
-            "finetune",
-            [
-                "./-x",
-                "--out=-y",
-                "--",
-            ],
-        ).out
-        == "-y"
-    )
+    assert settings("finetune", ["./-x", "--out=-y"]).out == "-y"

@@ -104,17 +104,17 @@ def test_a_wrong_file_is_named_with_its_line_and_what_to_do(content, sentence, t
     assert capsys.readouterr().err == f"flaxtl: {raised.value}\n"
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"# nothing\n", b"{}", b"\xef\xbb\xbfstrategy: head\n", b"run:\n", b"epochs:"]
-)
+@pytest.mark.parametrize("content", ["", "# nothing", "{}", "\ufeffstrategy: head", "run:", "examples_per_class:"])
 def test_files_that_say_little_are_read(content, tmp_path):
-    (tmp_path / "c.yaml").write_bytes(content.replace(b"epochs", b"examples_per_class"))
+    (tmp_path / "c.yaml").write_text(content, encoding="utf-8")
     assert configs.load(FinetuneConfig, tmp_path / "c.yaml") == FinetuneConfig()
 
 
 def test_merged_keys_of_yaml_are_no_duplicates(tmp_path):
-    (tmp_path / "c.yaml").write_text("training: &t {epochs: 3}\noptimizer: {learning_rate: 1}\n")
-    assert configs.load(FinetuneConfig, tmp_path / "c.yaml").training.epochs == 3
+    (tmp_path / "c.yaml").write_text("network: &n {size: 64, channels: 1}\nlicence: x\n")
+    assert configs.load(PretrainConfig, tmp_path / "c.yaml").network.size == 64
+    (tmp_path / "c.yaml").write_text("network: {settings: {a: &a {b: 1, c: 2}, d: {<<: *a, b: 3}}}\n")
+    assert configs.load(PretrainConfig, tmp_path / "c.yaml").network.settings["d"] == {"b": 3, "c": 2}
 
 
 def test_an_unknown_name_in_python_is_refused():

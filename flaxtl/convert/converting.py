@@ -177,10 +177,10 @@ def recognise(weights: Weights) -> tuple[Recognised, Family, Weights]:
     known = [a for f in families() for a in f.architectures]
     named = weights.config.get("architecture") or weights.config.get("model_type")
     if named:
-        near = did_you_mean(str(named), known) or f" Known: {listed(known, 30)}."
+        near = did_you_mean(str(named), known) or f" Known: {listed(known)}."
         raise CheckpointError(f"flaxtl does not know the architecture {named!r}.{near}")
     raise CheckpointError(
-        f"These weights are of no family that flaxtl knows ({listed(sorted({f.name for f in families()}), 30)}). "
+        f"These weights are of no family that flaxtl knows ({listed(sorted({f.name for f in families()}))}). "
         f"Their {len(weights)} tensors begin with {listed(weights, 5)}. A config.json beside them would say more."
         f"{_quantised(weights)}"
     )

@@ -198,7 +198,7 @@ def _labelled(
         )
     if "." in classes:
         stray = [members[p] for p in order if len(p.parts) == 1]
-        raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
+        raise DataError(f"{listed(stray, 20)} lies in no class folder. Move or remove it.")
     return source_of_files(files, on_bad_file, names, labels or classes)
 
 
@@ -311,7 +311,7 @@ def from_files(
             raise DataError(f"There is no file {entry}.")
         elif modality_of(entry.name) is None:
             known = sorted(e for endings in EXTENSIONS.values() for e in endings)
-            raise DataError(f"{entry} has an unknown ending; expected one of {listed(known, 20)}.")
+            raise DataError(f"{entry} has an unknown ending; expected one of {listed(known)}.")
         else:
             files.append(entry)
     if not files:

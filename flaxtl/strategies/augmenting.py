@@ -60,11 +60,11 @@ def resolved(
         _require_possible_sound(sound, card.input)
     elif sound != _UNCHANGED:
         raise ConfigError(
-            f"{listed(_names(sound), 5)} would change sound, and this network takes {NOUNS[modality]}. Leave it out."
+            f"{listed(_names(sound))} would change sound, and this network takes {NOUNS[modality]}. Leave it out."
         )
     if not isinstance(card.input, Image):
         if settings != Augmentation(augment=word) or word == "standard":
-            instead = f" For sound there are {listed(_names(SoundAugmentation()), 5)}." if modality == "audio" else ""
+            instead = f" For sound there are {listed(_names(SoundAugmentation()))}." if modality == "audio" else ""
             raise ConfigError(
                 f"The augmentation changes pictures, and this network takes {NOUNS[modality]}. Leave its settings out; "
                 f"`augment='auto'` does so by itself.{instead}"

@@ -98,7 +98,7 @@ def require_labelled(source: Source, least: int = 1) -> None:
     bare = [source.keys[i] for i in np.flatnonzero(source.targets < 0)]
     if bare:
         raise DataError(
-            f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 3)}. Label or remove them."
+            f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 20)}. Label or remove them."
         )
     present = [source.labels[t] for t in np.unique(source.targets)]
     if len(present) < least:

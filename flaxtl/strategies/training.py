@@ -193,7 +193,7 @@ class TrainPhase:
         bad = non_finite({paths.PARAMS: state.params, **state.stats})
         if bad:
             raise TrainingError(
-                f"NaN or infinity came into {listed(bad)} by step {standing.step}. Training has stopped, and what "
+                f"NaN or infinity came into {listed(bad, 8)} by step {standing.step}. Training has stopped, and what "
                 "was kept before is whole. Lower `learning_rate`, or look for extreme values in the data."
             )
         metadata = {

@@ -74,7 +74,7 @@ def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
     there = listed(sorted(f.name for f in folder.iterdir()))
     raise CheckpointError(
         f"{folder} holds no weights that flaxtl reads, but {there or 'nothing at all'}. "
-        f"Expected a file such as {listed(PATTERNS, 4)}."
+        f"Expected a file such as {listed(PATTERNS)}."
     )
 
 
