@@ -174,7 +174,7 @@ def _say(text: str) -> None:
 
 
 def _give_up(what: str, why: str) -> None:
-    _say(f"{why} at {what}: one of the processes is stuck or dead. Start all of them again with `resume=True`.")
+    _say(f"{why} at {what}: one of the processes is stuck or dead. Start all of them again, and resume the run.")
     os._exit(PEER_LOST)
 
 

@@ -34,8 +34,8 @@ class Run:
     """Gradient-accumulation microbatch size: each batch is split into microbatches of so many examples, to save memory.
     The gradient is that of the whole batch; batch statistics are those of each microbatch."""
     memory_gigabytes: float | None = None
-    """Memory limit of each device (on a CPU: of this process); a batch that needs more is split into microbatches, as by
-    --microbatch. By default what is free."""
+    """Memory limit of each device (on a CPU: of this process); a batch that needs more is split as by --microbatch. By
+    default what is free."""
     coordinator: str | None = None
     """HOST:PORT of the first of several processes that train as one, or auto on a TPU slice, Slurm or Kubernetes."""
     processes: int | None = None

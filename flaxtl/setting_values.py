@@ -85,11 +85,14 @@ def checked(value: Any, hint: Any, name: str) -> Any:
 def _one_of_types(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     if value is None and type(None) in choices:
         return None
-    *others, last = [c for c in choices if c is not type(None)]
-    for choice in others:
+    kinds = [c for c in choices if c is not type(None)]
+    if len(kinds) == 1:
+        return checked(value, kinds[0], name)
+    for kind in kinds:
         with contextlib.suppress(ConfigError):
-            return checked(value, choice, name)
-    return checked(value, last, name)
+            return checked(value, kind, name)
+    words = [_WORDS.get(k) or " or ".join(map(repr, typing.get_args(k))) for k in kinds]
+    raise ConfigError(f"{name} is {shown(value)}; expected {' or '.join(words)}.")
 
 
 def _items(value: Any, choices: tuple[Any, ...], name: str) -> tuple[Any, ...]:

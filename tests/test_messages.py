@@ -344,6 +344,8 @@ def test_a_section_can_be_given_as_a_whole_or_in_part():
         ({"trainable": [3]}, "An item of `trainable` is 3; expected text"),
         ({"zoom": (1.0,)}, r"`zoom` is \(1.0,\); expected 2 values"),
         ({"out": 3}, "`out` is 3; expected text"),
+        ({"wise": "half"}, "`wise` is 'half'; expected a number or 'auto'"),
+        ({"wise": None, "rand_augment": (2,)}, r"`rand_augment` is \(2,\); expected 2 values"),
     ],
 )
 def test_wrong_types_of_settings_are_named(settings, said):

@@ -46,7 +46,7 @@ def from_arrays(
         raise DataError("The inputs differ in shape; expected arrays of one shape, or files in a folder.") from error
     if inputs.ndim == 0 or len(inputs) == 0:
         raise DataError("The arrays hold no examples.")
-    if inputs.dtype.kind not in "buif":
+    if inputs.dtype.kind in "OSUMmc":
         raise DataError(f"The inputs are {shown(inputs)}; expected numbers, such as pictures as uint8.")
     targets = None if targets is None else _array_of(targets)
     if modality == "image" and inputs.ndim not in (3, 4):
