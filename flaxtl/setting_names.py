@@ -324,6 +324,16 @@ def _plain(name: str) -> str:
     return name.strip("-").replace("-", "_").lower()
 
 
+def meant_by(name: str) -> str:
+    """Returns the setting that a name of another library stands for, or the name itself.
+
+    Example:
+        >>> meant_by('lr'), meant_by('seed')
+        ('learning_rate', 'seed')
+    """
+    return _OTHER_NAMES.get(_plain(name), name)
+
+
 def instead_of(name: str, known: Collection[str], form: Callable[[str], str] = "`{}`".format) -> str:
     """Returns what to write in place of a setting that does not exist: a sentence or two with a space before, or "".
 
@@ -340,8 +350,8 @@ def instead_of(name: str, known: Collection[str], form: Callable[[str], str] = "
     there = [other for other in known if other != name]
     if plain in _NO_SETTING:
         return f" {_NO_SETTING[plain]}"
-    meant = _OTHER_NAMES.get(plain)
-    near = [meant] if meant in there and meant is not None else nearest(name, there)
+    meant = meant_by(name)
+    near = [meant] if meant in there else nearest(name, there)
     if near:
         return f" Did you mean {' or '.join(map(form, near))}?"
     return f" There are {listed(map(form, there))}."

@@ -414,6 +414,12 @@ def test_what_is_no_data_is_refused_with_a_sentence(value):
         assert len(str(raised.value)) < 400
 
 
+@pytest.mark.parametrize("name", ["pretrained", "from_", "base_model", "weights"])
+def test_a_second_model_is_refused(name):
+    with pytest.raises(ConfigError, match=f"The model is the first argument, .* leave '{name}' out"):
+        flaxtl.finetune(tiny.model(), tiny.source(), **{name: "flaxtl:characters"})
+
+
 def test_arguments_in_the_wrong_order_are_told_apart():
     with pytest.raises(FlaxtlError, match="the model first, then the data"):
         flaxtl.finetune(tiny.source(), tiny.model())

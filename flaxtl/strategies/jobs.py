@@ -19,6 +19,7 @@ from flaxtl.data import Source
 from flaxtl.errors import ConfigError
 from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
+from flaxtl.setting_names import meant_by
 from flaxtl.setting_values import require_type
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
@@ -64,6 +65,9 @@ def finetune(
     Raises:
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
+    again = [name for name in settings if meant_by(name) == "pretrained"]
+    if again:
+        raise ConfigError(f"The model is the first argument, as in finetune(model, data); leave {again[0]!r} out.")
     base = FinetuneConfig(out=None) if config is None else require_type(config, FinetuneConfig, "config")
     named = {"pretrained": _named(model), "data": _named(data), "test": _named(test) or None}
     return run_finetune(_resolved(base, {**settings, **named}), model, data, test)
