@@ -91,8 +91,14 @@ def _one_of_types(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     for kind in kinds:
         with contextlib.suppress(ConfigError):
             return checked(value, kind, name)
-    words = [_WORDS.get(k) or " or ".join(map(repr, typing.get_args(k))) for k in kinds]
-    raise ConfigError(f"{name} is {shown(value)}; expected {' or '.join(words)}.")
+    choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
+    words = [*map(repr, choices), *(_described(kind) for kind in kinds if typing.get_origin(kind) is not Literal)]
+    raise ConfigError(f"{name} is {shown(value)}; expected one of {listed(words)}.{choice_instead_of(value, choices)}")
+
+
+def _described(kind: Any) -> str:
+    named = {dict: "values by name", tuple: "a list"}
+    return _WORDS.get(kind) or named.get(typing.get_origin(kind), f"{getattr(kind, '__name__', kind)}")
 
 
 def _items(value: Any, choices: tuple[Any, ...], name: str) -> tuple[Any, ...]:

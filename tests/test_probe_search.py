@@ -12,8 +12,8 @@ from sklearn.metrics import log_loss
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.metrics import loss_and_accuracy
 from flaxtl.probe import solve_head
-from flaxtl.probe.weighting import Balance
 from flaxtl.probe.search import ONE_DRAW, STRENGTH_SPREAD, TWO_DRAWS, USUAL_STRENGTH
+from flaxtl.probe.weighting import Balance
 
 # Few strengths and folds, so that most tests share one compiled program.
 QUICK = {"strengths": (1.0, 0.1, 1e-2, 1e-3), "folds": 2, "repeats": 1, "scalings": ("standard",)}
