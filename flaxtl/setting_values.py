@@ -91,9 +91,9 @@ def _one_of_types(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     for kind in kinds:
         with contextlib.suppress(ConfigError):
             return checked(value, kind, name)
-    choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
-    words = [*map(repr, choices), *(_described(kind) for kind in kinds if typing.get_origin(kind) is not Literal)]
-    raise ConfigError(f"{name} is {shown(value)}; expected one of {listed(words)}.{choice_instead_of(value, choices)}")
+    named = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
+    words = [*map(repr, named), *(_described(kind) for kind in kinds if typing.get_origin(kind) is not Literal)]
+    raise ConfigError(f"{name} is {shown(value)}; expected one of {listed(words)}.{choice_instead_of(value, named)}")
 
 
 def _described(kind: Any) -> str:
