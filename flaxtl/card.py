@@ -151,6 +151,19 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of the table that a model was trained on; tables that have them are read by them.
+
+    Attributes:
+        inputs: names of the columns of inputs.
+        labels: names of the columns of labels.
+    """
+
+    inputs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class NetworkSpec:
     """How to build the network: a registered family and its configuration; family "custom" is a user's own."""
 
@@ -168,6 +181,7 @@ class Card:
         heads: the output layers; flaxtl trains the first.
         roles: maps "backbone" and "head" to the network's own paths.
         provenance: where the parameters came from: source, licence, data, command, scores.
+        columns: of the table that it was trained on, or None.
 
     Example:
         >>> card = Card(input=Image(size=(32, 32), channels=1), heads=(Head(labels=('no', 'yes')),))
@@ -180,6 +194,7 @@ class Card:
     heads: tuple[Head, ...] = (Head(),)
     roles: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"backbone": "backbone", "head": "head"})
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: Columns | None = None
 
     @property
     def head(self) -> Head:
@@ -219,6 +234,8 @@ class Card:
     def to_dict(self) -> dict[str, Any]:
         """Returns the card as plain data for JSON."""
         body = dataclasses.asdict(self)
+        if self.columns is None:  # as before there were such, so that an older flaxtl reads the card
+            del body["columns"]
         return {"format": FORMAT, **body, "input": {"kind": self.input.modality, **body["input"]}}
 
     @classmethod
@@ -243,7 +260,8 @@ class Card:
 
     def write(self, directory: Path) -> None:
         """Writes card.json into a directory."""
-        (directory / FILE_NAME).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        (directory / FILE_NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def read(cls, directory: Path) -> Card:
@@ -289,8 +307,9 @@ def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
-    if hint == Conformal | None:
-        return None if value is None else _build(Conformal, value, where)
+    for kind in (Conformal, Columns):
+        if hint == kind | None:
+            return None if value is None else _build(kind, value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(value)
     if origin is Literal and value not in typing.get_args(hint):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 import yaml
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from flaxtl import yaml_files
 from flaxtl.data_settings import BadFile, Data, DataConfig
@@ -156,16 +156,19 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Predict labels and probabilities of files."""
+    """Predict labels and probabilities, or numbers, of files, tables and texts."""
 
     model: Positional[str] = ""
     """A directory that flaxtl saved."""
     paths: Positional[tuple[str, ...]] = ()
-    """Files, folders, and .csv, .tsv, .jsonl or .parquet tables."""
+    """Files, folders, and .csv, .tsv, .jsonl or .parquet tables; - reads texts from standard input, one a line."""
+    text: UseAppendAction[tuple[str, ...]] = ()
+    """A text itself, for a model of texts; several with --text before each. Of a pair both, with a tab between."""
     input_column: Annotated[str | None, arg(aliases=("--text-column",))] = None
-    """The tables' column of paths or contents, as for finetune."""
+    """The tables' column of paths or contents; by default the one that the model was trained on."""
     format: Literal["text", "csv", "json"] = "text"
-    """csv has the columns path, prediction, probability and one a class (of numbers path and one an output)."""
+    """csv has the columns path, prediction, probability and one a class (of numbers path and one an output), then the
+    line or row, id and text of a table's rows."""
     batch_size: int = 64
     """Examples at a time."""
     on_bad_file: BadFile = "error"
@@ -412,7 +415,8 @@ def _of_another_command(kind: type, data: Mapping[str, Any]) -> str:
 
 def save(config: Any, file: Path) -> None:
     """Writes a config as YAML, every setting included, so that the file reproduces the run."""
-    file.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def parse(kind: type[C], arguments: list[str], *, program: str, default: C | None = None) -> C:

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from flaxtl import checkpoint, paths, surgery
-from flaxtl.card import Card, Task
+from flaxtl.card import Array, Card, Task
 from flaxtl.data import Entry, Loader, Source, as_source
 from flaxtl.data.loader import rows_of
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed, shown
@@ -220,7 +220,9 @@ class Model:
             CardError: the data is of another modality.
             DataError: it is empty or cannot be understood.
         """
-        source = as_source(data, self.card.input.modality)
+        spec = self.card.input
+        shape = spec.shape if isinstance(spec, Array) else ()
+        source = as_source(data, spec.modality, columns=self.card.columns, shape=shape)
         self.card.require_modality(source.modality)
         if len(source) == 0:
             raise DataError("The data holds no examples.")
@@ -275,12 +277,21 @@ class Model:
         """Returns class names and calibrated probabilities.
 
         Args:
-            data: a file, a folder, a list of them, arrays, or a Source.
+            data: a path, a list of paths, arrays, or a Source. A model of pictures takes one picture too, as an array
+                [height, width(, channels)], of Pillow or as a file's bytes; one of sound a clip [samples]; for one of
+                texts a string is a text, and a `pathlib.Path` a file.
             batch_size: rows at a time.
+
+        Returns:
+            Predictions in the order of the data: `found[0]`, `found.top(3)`, `found.to_pandas()`.
+
+        Raises:
+            CardError: the data is of another modality.
+            DataError: it is empty or cannot be understood.
         """
         source = self.source(data)
         logits = self.logits(source, batch_size=batch_size) / self.card.head.temperature
-        return Predictions.of(source.keys, logits, self.card.head)
+        return Predictions.of(source.keys, logits, self.card.head, details=source.details)
 
     def preprocess(self, data: Any) -> tuple[Any, np.ndarray]:
         """Returns data as the rows that enter `as_linen` and `as_nnx`: the host's part of the preprocessing.

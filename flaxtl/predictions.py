@@ -1,22 +1,81 @@
-"""What a model says of a set of inputs: class names and probabilities, or numbers, as text, CSV or JSON."""
+"""What a model says of a set of inputs: class names and probabilities, or numbers; as text, CSV, JSON, data frame."""
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 from scipy.special import expit, logit, softmax
 
 from flaxtl.card import Head
+from flaxtl.errors import ConfigError
 from flaxtl.metrics.conformal import prediction_sets
+
+# So much of a text is shown in the terminal.
+_SHOWN = 60
+_SAID: dict[str, tuple[str, ...]] = {
+    "classification": ("prediction", "probability"),
+    "multilabel": ("prediction",),
+    "regression": (),
+}
 
 
 @dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is predicted of one input; as a tuple it is (key, prediction, probability).
+
+    Attributes:
+        key: what identifies the input, such as its path.
+        prediction: the class's name, names joined by ';', or numbers.
+        values: the probability of each class or label, or each number, by name in the order of the columns.
+        task: "classification", "multilabel" or "regression".
+
+    Example:
+        >>> one = Prediction('a.png', 'yes', {'no': 0.25, 'yes': 0.75})
+        >>> one.label, one.probability, one.top(1)
+        ('yes', 0.75, [('yes', 0.75)])
+    """
+
+    key: str
+    prediction: str
+    values: Mapping[str, float]
+    task: str = "classification"
+
+    @property
+    def label(self) -> str:
+        """The prediction."""
+        return self.prediction
+
+    @property
+    def probability(self) -> float:
+        """The largest of the probabilities."""
+        return max(self.values.values())
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each class or label by its name."""
+        return dict(self.values)
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """Returns the k likeliest names, each with its probability, the likeliest first.
+
+        Raises:
+            ConfigError: k is below 1, or what is predicted is a number.
+        """
+        _require_ranked(k, self.task)
+        return sorted(self.values.items(), key=lambda item: -item[1])[:k]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.key, self.prediction, self.probability))
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
     """Predictions in the order of the inputs.
 
@@ -27,6 +86,12 @@ class Predictions:
         task: "classification", "multilabel" or "regression".
         sets: bool [inputs, labels], the classes of each prediction set; None where the card has no quantile.
         alpha: the share of sets that may miss the truth.
+        details: what a table says of each input, such as its line, id and text: name → one an input.
+
+    Example:
+        >>> found = Predictions(('a.png', 'b.png'), ('no', 'yes'), np.array([[0.25, 0.75], [0.5, 0.5]]))
+        >>> found, found[0].label, len(found[:1]), found.top(1)
+        (Predictions(2 inputs: yes 1, no 1), 'yes', 1, [[('yes', 0.75)], [('no', 0.5)]])
     """
 
     keys: tuple[str, ...]
@@ -35,9 +100,17 @@ class Predictions:
     task: str = "classification"
     sets: np.ndarray | None = None
     alpha: float | None = None
+    details: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, keys: Sequence[str], logits: np.ndarray, head: Head) -> Predictions:
+    def of(
+        cls,
+        keys: Sequence[str],
+        logits: np.ndarray,
+        head: Head,
+        *,
+        details: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Predictions:
         """Turns calibrated logits [inputs, labels] into predictions."""
         turn = {
             "classification": lambda z: softmax(z, axis=-1),
@@ -45,13 +118,45 @@ class Predictions:
             "regression": lambda z: z,
         }
         values = turn[head.task](np.asarray(logits, np.float64))
+        found = cls(tuple(keys), head.labels, values, head.task, details=details or {})
         if head.conformal is None or head.task != "classification":
-            return cls(tuple(keys), head.labels, values, head.task)
+            return found
         held = prediction_sets(values, head.conformal)
-        return cls(tuple(keys), head.labels, values, head.task, held, head.conformal.alpha)
+        return dataclasses.replace(found, sets=held, alpha=head.conformal.alpha)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @overload
+    def __getitem__(self, i: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, i: slice) -> Predictions: ...
+
+    def __getitem__(self, i: int | slice) -> Prediction | Predictions:
+        """Returns the prediction of one input, or those of a slice of the inputs."""
+        if isinstance(i, slice):
+            return dataclasses.replace(
+                self,
+                keys=self.keys[i],
+                values=self.values[i],
+                sets=None if self.sets is None else self.sets[i],
+                details={name: values[i] for name, values in self.details.items()},
+            )
+        row = range(len(self))[i]
+        values = dict(zip(self.labels, map(float, self.values[row]), strict=True))
+        return Prediction(self.keys[row], self.prediction(row), values, self.task)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if self.task == "classification":
+            counts = collections.Counter(self.classes).most_common()
+            said = ", ".join(f"{name} {count}" for name, count in counts[:3])
+            said = f": {said}{f' and {len(counts) - 3} more classes' if len(counts) > 3 else ''}" if counts else ""
+        else:
+            said = f" of {self.task}: {', '.join(self.labels[:3])}{', …' if len(self.labels) > 3 else ''}"
+        return f"Predictions({len(self)} inputs{said})"
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -72,21 +177,27 @@ class Predictions:
         """The prediction of each input."""
         return [self.prediction(i) for i in range(len(self))]
 
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """Returns for each input the k likeliest names with their probabilities, the likeliest first.
+
+        Raises:
+            ConfigError: k is below 1, or what is predicted are numbers.
+        """
+        _require_ranked(k, self.task)
+        return [one.top(k) for one in self]
+
     def prediction_set(self, row: int) -> list[str]:
         """Returns the classes of one input's prediction set, the likeliest first; empty where there are no sets."""
         if self.sets is None:
             return []
         return [self.labels[k] for k in np.argsort(-self.values[row], kind="stable") if self.sets[row, k]]
 
-    def __iter__(self) -> Iterator[tuple[str, str, float]]:
-        for i, key in enumerate(self.keys):
-            yield key, self.prediction(i), float(self.values[i].max())
-
     def to_csv(self) -> str:
         """Returns a table with a line an input; prediction sets are left to JSON.
 
         Its columns are path, prediction, probability, and one a class; of several labels path, prediction, and the
-        probability of each label; of numbers path, and one an output.
+        probability of each label; of numbers path, and one an output. Behind them stand the line or row, the id and
+        the text of an input that comes from a table; one that is called like a column before it has "(input)" added.
 
         Example:
             >>> print(Predictions(('a.png',), ('no', 'yes'), np.array([[0.25, 0.75]])).to_csv(), end='')
@@ -98,28 +209,57 @@ class Predictions:
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        said = {"classification": ("prediction", "probability"), "multilabel": ("prediction",), "regression": ()}
-        table.writerow(["path", *said[self.task], *self.labels])
+        details = self._details()
+        table.writerow(["path", *_SAID[self.task], *self.labels, *details])
         for i, (key, name, probability) in enumerate(self):
-            about = (name, f"{probability:.6f}")[: len(said[self.task])]
-            table.writerow([key, *about, *(self._number(value) for value in self.values[i])])
+            about = (name, f"{probability:.6f}")[: len(_SAID[self.task])]
+            numbers = (self._number(value) for value in self.values[i])
+            table.writerow([key, *about, *numbers, *(values[i] for values in details.values())])
         return text.getvalue()
+
+    def to_pandas(self) -> Any:
+        """Returns a pandas DataFrame with the columns of `to_csv`.
+
+        Raises:
+            ConfigError: pandas is absent.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError("To make a data frame, flaxtl needs pandas: pip install pandas.") from error
+        said = {"prediction": self.classes, "probability": self.values.max(axis=1) if len(self) else []}
+        columns: dict[str, Any] = {"path": list(self.keys), **{name: said[name] for name in _SAID[self.task]}}
+        body = [pandas.DataFrame(columns), pandas.DataFrame(self.values, columns=list(self.labels))]
+        details = pandas.DataFrame({name: list(values) for name, values in self._details().items()})
+        return pandas.concat([*body, details] if self.details else body, axis=1)
+
+    def _details(self) -> dict[str, Sequence[Any]]:
+        """Returns the details by names that no other column has."""
+        taken = {"path", *_SAID[self.task], *self.labels}
+        found: dict[str, Sequence[Any]] = {}
+        for name, values in self.details.items():
+            while name in taken:
+                name = f"{name} (input)"
+            taken.add(name)
+            found[name] = values
+        return found
 
     def _number(self, value: float) -> str:
         return f"{value:.9g}" if self.task == "regression" else f"{value:.6f}"
 
     def to_json(self) -> str:
-        """Returns a JSON list of {path, prediction, probability, set, probabilities}.
+        """Returns a JSON list of {path, prediction, probability, set, probabilities, input}.
 
         There is no set where the card promises none; several labels have no one probability, and numbers are
-        {path, values}.
+        {path, values}. What a table says of an input, such as its line, id and text, is in "input".
         """
-        return json.dumps([self._row(i) for i in range(len(self))], ensure_ascii=False, indent=2) + "\n"
+        return json.dumps([self._row(i) for i in range(len(self))], ensure_ascii=False, indent=2, default=str) + "\n"
 
     def _row(self, i: int) -> dict[str, Any]:
         named = {n: float(self._number(v)) for n, v in zip(self.labels, self.values[i], strict=True)}
+        of_input = {"input": {name: values[i] for name, values in self.details.items()}} if self.details else {}
         if self.task == "regression":
-            return {"path": self.keys[i], "values": named}
+            return {"path": self.keys[i], "values": named, **of_input}
         one = self.task == "classification"
         return {
             "path": self.keys[i],
@@ -127,13 +267,14 @@ class Predictions:
             **({"probability": round(float(self.values[i].max()), 6)} if one else {}),
             **({} if self.sets is None else {"set": self.prediction_set(i)}),
             "probabilities": named,
+            **of_input,
         }
 
     def to_text(self) -> str:
         """Returns one line an input, for the terminal: the class, or each label or output with its number.
 
         A prediction set of several classes stands behind the class. Labels come the likeliest first, those that are
-        not predicted in brackets.
+        not predicted in brackets. The beginning of a table's text stands at the end.
 
         Example:
             >>> found = Predictions(('a.txt',), ('good', 'long'), np.array([[0.2, 0.9]]), 'multilabel')
@@ -141,7 +282,14 @@ class Predictions:
             'a.txt  long 90.0%, (good 20.0%)\\n'
         """
         width = max((len(k) for k in self.keys), default=0)
-        return "".join(f"{key:<{width}}  {self._said(i)}\n" for i, key in enumerate(self.keys))
+        return "".join(f"{key:<{width}}  {self._said(i)}{self._text(i)}\n" for i, key in enumerate(self.keys))
+
+    def _text(self, row: int) -> str:
+        texts = [str(values[row]) for name, values in self.details.items() if name not in ("line", "row")]
+        shown = " ".join(" | ".join(texts).split())
+        if not shown:
+            return ""
+        return f"  {shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + '…'}"
 
     def _said(self, row: int) -> str:
         values = self.values[row]
@@ -202,3 +350,10 @@ def mean_by_example(values: np.ndarray, index: Iterable[int]) -> np.ndarray:
     total = np.zeros((len(counts), *values.shape[1:]), np.float64)
     np.add.at(total, index, values)
     return (total / counts.reshape((-1,) + (1,) * (values.ndim - 1))).astype(values.dtype)
+
+
+def _require_ranked(k: int, task: str) -> None:
+    if task == "regression":
+        raise ConfigError("Numbers are predicted, which have no likeliest; take them from values.")
+    if k < 1:
+        raise ConfigError(f"k is {k}; expected at least 1.")

@@ -58,7 +58,9 @@ def write_vit(folder: Path, size: int, width: int = 1024) -> tuple[Path, int]:
         shapes |= {**_layer(f"{name}.attn.qkv", 3 * width, width), **_layer(f"{name}.attn.proj", width, width)}
         shapes |= {**_layer(f"{name}.mlp.fc1", 4 * width, width), **_layer(f"{name}.mlp.fc2", width, 4 * width)}
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"architecture": "vit_large_patch16_224", "global_pool": "token"}))
+    (folder / "config.json").write_text(
+        json.dumps({"architecture": "vit_large_patch16_224", "global_pool": "token"}), encoding="utf-8"
+    )
     _write(folder / "model.safetensors", shapes)
     return folder / "model.safetensors", max(4 * int(np.prod(s)) for s in shapes.values())
 
@@ -96,7 +98,11 @@ def main() -> None:
             for kind, code in (("convert", CONVERT + PEAK), ("plain", PLAIN)):
                 out = os.path.join(folder, f"{kind}{number}")
                 done = subprocess.run(
-                    [sys.executable, "-c", code, str(file), out], capture_output=True, text=True, check=True
+                    [sys.executable, "-c", code, str(file), out],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    encoding="utf-8",
                 )
                 lines = done.stdout.split("\n")
                 found[kind].append(json.loads(lines[0]))

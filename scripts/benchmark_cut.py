@@ -144,7 +144,7 @@ def memories(name: str, batch: int, cache: str) -> dict[str, dict[str, float]]:
         own = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
         environment = {**os.environ, **own}
         for _ in range(2):
-            done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+            done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, encoding="utf-8")
         found[kind] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -194,7 +194,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+        options.out.write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -85,7 +85,7 @@ def write_data(name: str, place: Path, examples: int) -> Path:
             for i in range(examples)
         ]
         file = place / "texts.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return file
     from PIL import Image as pillow
 
@@ -100,7 +100,11 @@ def command(words: Sequence[str], folder: Path) -> list[str]:
     """Runs a flaxtl command in a process of its own, with caches of its own; returns its lines."""
     own = {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *words], capture_output=True, text=True, env={**os.environ, **own}
+        [sys.executable, "-c", RUN, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **own},
+        encoding="utf-8",
     )
     if done.returncode:
         raise RuntimeError(f"flaxtl {' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -157,7 +161,7 @@ def main() -> None:
             print(lines[-1], flush=True)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines) + "\n")
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def launched(name: str, kind: str, layout: tuple[int, int], options: argparse.Na
         words += ["--processes", str(count), "--process-id", str(number)]
         words += ["--coordinator", f"127.0.0.1:{port}"] if count > 1 else []
         environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment))
+        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, encoding="utf-8"))
     said = [process.communicate(timeout=1800)[0] for process in running]
     if any(process.returncode for process in running):
         raise RuntimeError(f"{name} {kind} on {count} × {threads} ended with {[p.returncode for p in running]}")
@@ -177,7 +177,7 @@ def main() -> None:
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

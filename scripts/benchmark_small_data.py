@@ -92,7 +92,11 @@ def commit() -> str:
     """Returns the code's commit, with a + where it has been changed since."""
     here = Path(__file__).resolve().parent
     found = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=here, capture_output=True, text=True
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     return found.stdout.strip() or "unknown"
 

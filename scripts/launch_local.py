@@ -52,6 +52,7 @@ class Processes:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
+                encoding="utf-8",
             )
             self.running.append(process)
             self._pass_on(process, index)

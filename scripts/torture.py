@@ -72,11 +72,11 @@ class Torture:
 
     def _moment(self, run: str, together: Processes) -> int:
         """Waits for a random moment: one of the steps that metrics tell of, or a while before the first."""
-        lines = len((self._out / "whole" / "metrics.jsonl").read_text().splitlines())
+        lines = len((self._out / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
         wanted, file = self._random.randrange(lines), self._out / run / "metrics.jsonl"
         until = time.monotonic() + 10 * self._seconds + 60.0
         while all(process.poll() is None for process in together.running) and time.monotonic() < until:
-            if (len(file.read_text().splitlines()) if file.exists() else 0) >= wanted:
+            if (len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0) >= wanted:
                 break
             time.sleep(0.01)
         if wanted == 0:
@@ -103,7 +103,7 @@ class Torture:
         return _bits(found) == _bits(whole) and self._metrics(run) == self._metrics("whole")
 
     def _metrics(self, run: str) -> list[dict[str, Any]]:
-        lines = (self._out / run / "metrics.jsonl").read_text().splitlines()
+        lines = (self._out / run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [{k: v for k, v in json.loads(line).items() if k not in SPEED} for line in lines]
 
     @staticmethod

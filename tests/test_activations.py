@@ -1,23 +1,28 @@
 """Activations are computed once for each content, found again, and never taken for others'."""
 
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import tiny
 import tiny_text
 from PIL import Image as pillow
 
 from flaxtl import surgery
-from flaxtl.activations import Store, compute, enter
+from flaxtl.activations import Store, compute, enter, identity
 from flaxtl.activations.computing import form_at
-from flaxtl.activations.identity import View, content_digest, shelf_of
+from flaxtl.activations.identity import View, content_digest, example_digests, shelf_of
 from flaxtl.activations.store import RowForm
 from flaxtl.config import Augmentation, Training
-from flaxtl.data import Augment, Source, from_arrays, from_folder
+from flaxtl.data import Augment, Source, from_arrays, from_files, from_folder, open_source
 from flaxtl.errors import ConfigError, DataError
 from flaxtl.model import Model
 from flaxtl.strategies.borders import segment_named
@@ -68,7 +73,7 @@ def test_the_second_time_nothing_is_computed(store, counted):
 def test_six_hundred_features_open_in_milliseconds(store):
     form = RowForm((), ((1280,),), ("float32",), False)
     texts = [str(i) for i in range(600)]
-    digests = store.digests(texts, "text")
+    digests = example_digests(texts, "text")
     store.add("shelf", form, [(d, [np.zeros(1280, np.float32)], 0) for d in digests])
     began = time.perf_counter()
     found = Store(store.folder).find("shelf", digests)
@@ -283,7 +288,11 @@ def test_a_users_own_module_is_not_kept_beyond_the_run(store):
 
 
 def test_contents_are_told_apart():
+    black, white = (pillow.new("P", (2, 2)) for _ in range(2))
+    black.putpalette([0, 0, 0]), white.putpalette([255, 255, 255])
+    objects = [np.array(["a", other], object) for other in ("b", "c")]
     kinds = ["a", b"a", ("a", "b"), ("ab",), np.array([97], np.uint8), np.array([97], np.int8), 97]
+    kinds += [black, white, *objects]
     assert len({content_digest(kind) for kind in kinds}) == len(kinds)
     assert content_digest(object()) is None
 
@@ -298,3 +307,72 @@ def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path):
 def test_an_unknown_border_is_a_sentence(name):
     with pytest.raises(ConfigError, match="Its parts are stem, blocks_0, pool, head"):
         segment_named(tiny.model().network, name)
+
+
+# Other content under the same name, size and time
+
+
+def stripes(place, *, down, make=None):
+    """Writes pictures without compression, so that other content has the same size, and sets their time to 0."""
+    for number in range(4):
+        grid = np.full((8, 8), 255, np.uint8)
+        grid[number % 3 :: 3] = 0
+        file = place / f"{number}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pillow.fromarray(np.ascontiguousarray(grid.T if down else grid)).save(file)
+        os.utime(file, (0, 0))
+    return place
+
+
+def packed(place, *, down):
+    """The same in a zip archive of fixed size and time."""
+    stripes(place / "made", down=down)
+    with zipfile.ZipFile(place / "set.zip", "w") as archive:
+        for file in sorted((place / "made").iterdir()):
+            archive.writestr(zipfile.ZipInfo(f"stripes/{file.name}"), file.read_bytes())
+    shutil.rmtree(place / "made")
+    os.utime(place / "set.zip", (0, 0))
+    return place
+
+
+def tabled(place, *, down):
+    """A column of Parquet that names files and does not hold them."""
+    stripes(place, down=down)
+    names = [{"bytes": None, "path": f"{number}.bmp"} for number in range(4)]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = pyarrow.table({"image": pyarrow.array(names, kind), "label": list("abab")})
+    pyarrow.parquet.write_table(table, place / "t.parquet")
+    os.utime(place / "t.parquet", (0, 0))
+    return place / "t.parquet"
+
+
+@pytest.mark.parametrize("write", [stripes, packed, tabled])
+def test_swapped_files_of_the_same_size_and_time_are_computed_anew(write, store, tmp_path):
+    model, found = tiny.model(), []
+    for down in (False, True):
+        place = write(tmp_path / "set", down=down)
+        source = open_source(place) if write is tabled else from_files(place)
+        found.append(_values(compute(model, source, 2, store)))
+        np.testing.assert_array_equal(found[-1], _values(compute(model, source, 2, None)))
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_a_file_is_hashed_once_in_a_process_while_it_stays_the_same(tmp_path, monkeypatch):
+    [file, *_] = sorted(stripes(tmp_path, down=False).iterdir())
+    monkeypatch.setattr(identity, "_SETTLED_NS", -(1 << 62))  # as if the file had lain here for long
+    first = content_digest(file, "image")
+    monkeypatch.setattr(identity.hashlib, "sha256", None)
+    assert content_digest(file, "image") == first
+    monkeypatch.undo()
+    assert first == content_digest(file.read_bytes())
+    stripes(tmp_path, down=True)
+    assert content_digest(str(file), "image") == content_digest(file.read_bytes()) != first
+
+
+def test_a_run_s_fingerprint_holds_the_contents_of_files(tmp_path):
+    prints = []
+    for down in (False, True):
+        for name in ("a", "b"):
+            stripes(tmp_path / name, down=down)
+        prints.append(Work(from_folder(tmp_path)).fingerprint())
+    assert prints[0] != prints[1]

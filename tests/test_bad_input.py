@@ -132,8 +132,8 @@ def test_a_table_that_names_missing_files(place, capsys):
     ("rows", "header", "words"),
     [
         ([], ("path", "label"), "holds no rows"),
-        ([("x.png", "a")], ("picture of it", "label"), "cannot be guessed. Name it with --input-column"),
-        ([("x.png", "")], ("path", "label"), "lacks 'path' or 'label'"),
+        ([("x", "y", "a")], ("one", "other", "label"), "cannot be inferred. Name it with"),
+        ([("x.png", "a"), ("x.png", "")], ("path", "label"), "table.csv has no label: 'label' is ''"),
         ([("photos/a/4.png", "a"), ("photos/a/5.png", "a")], ("path", "label"), "holds the one class 'a'"),
     ],
 )

@@ -53,7 +53,8 @@ def test_classes_and_files_are_in_natural_order(tmp_path):
     assert [source.labels[t] for t in source.targets] == ["2", "2", "10", "x"]
     assert source.keys == tuple(str(place / n) for n in ("2/b9.png", "2/b10.PNG", "10/a.png", "x/c.png"))
     assert list(brightness(source).values()) == [2, 1, 0, 3]
-    assert source.skipped == ()
+    # What is hidden and what is no data is named; what a tool put there is not.
+    assert [os.path.basename(path) for path, _ in source.skipped] == [".e.png", "notes.md"]
 
 
 def test_a_class_is_the_path_of_its_folder(tmp_path):
@@ -241,7 +242,7 @@ def test_files_and_folders_for_prediction(spoilt, tmp_path):
     for given, words in (
         (tmp_path / "x.png", "There is no file"),
         (tmp_path / "empty", "No files were found"),
-        (__file__, "unknown ending; expected one of"),
+        (__file__, r"unknown ending: '\.py' is no ending of a picture"),
         (spoilt, r"a/2\.png is empty"),
     ):
         with pytest.raises(DataError, match=words):

@@ -4,11 +4,13 @@ import io
 import zipfile
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image as pillow
 
 from flaxtl.card import Array, Image
-from flaxtl.data import Augment, with_turned_classes
+from flaxtl.data import Augment, open_source, to_predict, with_turned_classes
 from flaxtl.data.image import ImagePreprocess, ZipMember, decode
 from flaxtl.data.preprocess import preprocess_for
 from flaxtl.data.source import Source
@@ -354,3 +356,39 @@ def test_turning_leaves_the_unlabelled_so_and_is_for_pictures():
     assert source.targets.tolist() == [-1] * 8
     with pytest.raises(DataError, match="holds text"):
         with_turned_classes(Source.of("text", ["x"], ["a"]))
+
+
+# Missing and cut pictures
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"])
+def test_a_picture_cut_short_is_named(form, tmp_path):
+    noise = pillow.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    data = encoded(noise, form)
+    file = tmp_path / f"x.{form.lower()}"
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=file.name):
+        decode(file)
+    file.write_bytes(data)
+    assert decode(file).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("missing", ["struct", "bytes", "path"])
+def test_a_missing_picture_of_a_table_is_named_or_left_out(missing, tmp_path):
+    file = tmp_path / "t.parquet"
+    data = encoded(pillow.fromarray(COLOUR))
+    if missing == "bytes":
+        column = pyarrow.array([None, data, None, data])
+    else:
+        null = None if missing == "struct" else {"bytes": None, "path": None}
+        row = {"bytes": data, "path": "x.png"}
+        kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+        column = pyarrow.array([null, row, null, row], kind)
+    pyarrow.parquet.write_table(pyarrow.table({"image": column, "label": list("xyxy")}), file)
+    with pytest.raises(DataError, match=r"t\.parquet:1 is missing \(null\)"):
+        open_source(file)
+    source = open_source(file, on_bad_file="skip")
+    assert source.modality == "image"
+    assert [path for path, _ in source.skipped] == ["t.parquet:1", "t.parquet:3"]
+    assert [source.labels[t] for t in source.targets] == ["y", "y"]
+    assert len(to_predict(file, on_bad_file="skip")) == 2

@@ -51,7 +51,7 @@ def test_pictures(photos, capsys):
         (str(photos / "10" / "twin.png"), "10"),
     ]
     assert any("several labels" in warning for warning in found["warnings"])
-    assert any("1 files of all cannot be read" in warning for warning in found["warnings"])
+    assert any("1 unreadable files were skipped" in warning for warning in found["warnings"])
 
 
 def test_the_text_for_people_says_the_same(photos, capsys):
@@ -59,7 +59,7 @@ def test_the_text_for_people_says_the_same(photos, capsys):
     said = capsys.readouterr().out
     assert "all: 11 examples (image, classification)" in said
     assert "duplicates: 1" in said
-    assert "unreadable: 1" in said
+    assert "left out: 1" in said
 
 
 def test_parts_are_compared(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """What is taken of data: classes renamed and left out, limits, groups and classes read off paths, splits, tasks."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from flaxtl.data import Source, Splits, from_csv, from_folder, limited, open_source, renamed, select, stratified_split
-from flaxtl.data.selecting import class_map, from_paths
+from flaxtl.data.patterns import ambiguity_notes, from_paths
+from flaxtl.data.selecting import class_map
 from flaxtl.errors import ConfigError, DataError
 
 
@@ -108,7 +110,7 @@ def test_patterns_that_do_not_fit():
     with pytest.raises(DataError, match=r"'\*_\{\}_\*' does not match 1 of 2 paths: a/b\.wav"):
         from_paths(["a/1_x_2.wav", "a/b.wav"], "*_{}_*", "group_by")
     with pytest.raises(ConfigError, match="`group_by` is 'speaker'; expected a column of a table, or"):
-        from_paths(["a"], "speaker", "group_by")
+        from_paths(["a"], "speaker", "`group_by`")
 
 
 def test_files_that_lie_in_no_class_folders_by_a_pattern_with_groups(tmp_path):
@@ -127,9 +129,11 @@ def test_groups_of_a_folder_and_of_a_table_are_never_divided(tmp_path):
     kept, held = stratified_split(found.targets, 0.25, 0, found.groups)
     assert len(held)
     assert not {found.groups[i] for i in kept} & {found.groups[i] for i in held}
+    with pytest.raises(DataError, match=r"`group_by` names the columns 'text', 'label'; expected one"):
+        from_csv(table(tmp_path, f"text,label,speaker\n{rows}"), group_by="text,label")
     with pytest.raises(DataError, match=r"no column 'speakr' to group by\. Did you mean 'speaker'"):
         from_csv(tmp_path / "t.csv", group_by="speakr")
-    with pytest.raises(DataError, match=r"1 examples of .* have no group in 'speaker': 2"):
+    with pytest.raises(DataError, match=r"Line 3 of .* has no group in 'speaker' \(1 of 2 rows\)"):
         from_csv(table(tmp_path, "text,label,speaker\nx,a,s\ny,b,\n", "u.csv"), group_by="speaker")
 
 
@@ -225,15 +229,14 @@ def test_numbers_to_be_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        (
-            "text,a,b\nx,1,0\n",
-            {"label_column": "a,b"},
-            "One example has one class.*set `task` to 'multilabel' or",
-        ),
+        ("text,a,b\nx,p,q\n", {"label_column": "a,b"}, "One example has one class.*`task='multilabel'` or `task='regr"),
+        ("text,a,b\nx,1,0\ny,0,1\n", {"label_column": "a,b"}, "each row has exactly one 1 in 'a', 'b'.*`task='multi"),
         ("text,a,b\nx,1,2\n", {"label_column": "a,b", "task": "multilabel"}, "has '2' as 'b'; expected 0 or 1, no or"),
         ("text,label\nx,much\n", {"task": "regression"}, "has 'much' as 'label'; expected a finite number"),
-        ("text,label\nx,nan\n", {"task": "regression"}, "has 'nan' as 'label'; expected a finite number"),
-        ("text,label\nx,\n", {"task": "regression"}, "lacks 'text' or 'label'"),
+        ("text,label\nx,nan\n", {"task": "regression"}, "has no labels: 'label' is 'nan' in all 1 rows"),
+        ("text,label\nx,1\ny,\n", {"task": "regression"}, "Line 3 of .* has no label: 'label' is ''"),
+        ("text,label\nx,1e39\n", {"task": "regression"}, "has '1e39' as 'label'; expected a finite number"),
+        ("text;label\nx;1,5\n", {"task": "regression"}, "'1,5' as 'label'; expected a finite number such as 1.5"),
     ],
 )
 def test_labels_that_the_task_cannot_have(content, settings, words, tmp_path):
@@ -278,3 +281,80 @@ def test_the_column_of_texts_may_be_called_so_on_the_command_line():
     words = ["t.csv", "--text-column", "question", "--label-column", "intent"]
     parsed = configs.parse(configs.FinetuneConfig, words, program="flaxtl finetune").data_options
     assert (parsed.input_column, parsed.label_column) == ("question", "intent")
+
+
+# Patterns that the names themselves make ambiguous
+
+PETS = [
+    f"pets/{breed}_{number}.jpg"
+    for breed in ("american_bulldog", "american_pit_bull_terrier", "beagle", "english_cocker_spaniel", "english_setter")
+    for number in (1, 20)
+]
+BREEDS = {path.removeprefix("pets/").rpartition("_")[0] for path in PETS}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{}_*", "{}_#", "{}_#.jpg", "{}_#.*", r"(?P<label>.+)_\d+\.jpg", r"(?P<breed>[a-z_]+)_[0-9]+[.].*"],
+)
+def test_names_that_hold_the_sign_before_their_number(pattern):
+    assert set(from_paths(PETS, pattern, "--label-column")) == BREEDS
+
+
+def test_a_pattern_that_fits_in_several_ways_takes_the_first_and_says_so():
+    paths = ["7_jackson_32.wav", "0_theo_1.wav"]
+    assert from_paths(paths, "{}_*", "x") == ("7", "0")
+    [note] = ambiguity_notes(paths, "{}_*", "label_column")
+    assert "reads '7' in 7_jackson_32.wav, where '7_jackson' fits too" in note
+    for pattern in ("(?P<label>[^/]+?)_[^/]*", "{}_#"):
+        assert repr(pattern) in note
+        assert ambiguity_notes(paths, pattern, "label_column") == []
+    assert from_paths(paths, "{}_#", "x") == ("7_jackson", "0_theo")
+    assert from_paths(paths, "{}_*_*", "x") == ("7", "0")
+    assert ambiguity_notes(PETS, "{}_*", "label_column")
+
+
+@pytest.mark.parametrize(
+    ("paths", "pattern"),
+    [
+        (["cat_img_1.jpg", "dog_img_1_copy.jpg"], "{}_*"),
+        (["red-fox-a.png", "cat-b.png"], "{}-*"),
+        (["a_b_cat.png", "dog_c.png", "x_y_z_owl.png"], "*_{}"),
+    ],
+)
+def test_paths_of_several_shapes_that_do_not_tell_are_refused_with_patterns_that_do(paths, pattern):
+    with pytest.raises(DataError, match=r"can be read in several ways.*Write ") as refused:
+        from_paths(paths, pattern, "--label-column")
+    for advised in re.findall(r"'(\(\?P[^']*)'", str(refused.value)):
+        assert len(from_paths(paths, advised, "x")) == len(paths)
+
+
+@pytest.mark.parametrize("pattern", ["(?P<label>", "(?P<a>x)(?P<b>y)", "{}_{}", "cat"])
+def test_a_pattern_that_is_none(pattern):
+    with pytest.raises(ConfigError):
+        from_paths(["xy"], pattern, "--label-column")
+
+
+def test_folders_are_part_of_a_regular_expression_only_where_it_has_a_slash():
+    paths = ["data/ann/a_1.png", "data/bob/b_2.png"]
+    assert from_paths(paths, r"(?P<label>[^/]+)_\d\.png", "x") == ("a", "b")
+    assert from_paths(paths, r"(?P<label>[^/]+)/[^/]+", "x") == ("ann", "bob")
+
+
+def test_breeds_of_a_folder_are_classes_and_groups(tmp_path):
+    for path in PETS:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        pillow.new("L", (4, 4)).save(tmp_path / path)
+    source = open_source(tmp_path / "pets", label_column="{}_#")
+    assert set(source.labels) == BREEDS
+    assert source.notes == ()
+    noted = open_source(tmp_path / "pets", label_column="{}_*", group_by=r".*_(?P<number>\d+)\.jpg")
+    assert set(noted.labels) == BREEDS
+    assert set(noted.groups) == {"1", "20"}
+    assert "american_bulldog" in noted.notes[0]
+
+
+def test_a_class_map_entry_that_changes_nothing_keeps_the_others():
+    source = Source.of("text", list("abc"), ["x", "y", "z"])
+    assert renamed(source, ["x=x"]).labels == ("x", "y", "z")
+    assert renamed(source, ["x"]).labels == ("x",)

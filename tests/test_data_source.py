@@ -119,7 +119,11 @@ def test_class_numbers_index_the_labels_and_missing_ones_keep_their_place():
         ({"targets": [0, -1]}, "run from -1 to 0"),
         ({"targets": [0, 2], "labels": ["a", "b"]}, "expected numbers from 0 to 1"),
         ({"targets": [[0, 1], [1, 0]]}, "expected one class an example"),
-        ({"targets": [0.0, 1.0]}, "The targets are float64"),
+        ({"targets": [0.0, np.nan]}, "1 of 2 targets are missing: that of example 1 is nan"),
+        ({"targets": np.array(["a", np.nan])}, "1 of 2 targets are missing"),
+        ({"targets": [None, "a"]}, "that of example 0 is None"),
+        ({"targets": [["a"], ["a", "b"]]}, "The target of example 0 holds several values"),
+        ({"targets": [0.5, 1.0]}, "The targets are decimals such as 0.5"),
         ({"targets": ["a", "x"], "labels": ["a", "b"]}, "classes x are not among"),
         ({"weights": [1]}, "one for each of the 2 inputs"),
         ({"weights": [1, -1]}, "run from -1.0"),
@@ -157,8 +161,11 @@ def test_a_picture_is_predicted_however_it_is_given(tmp_path):
 
 
 def test_one_picture_is_not_taken_for_several():
-    with pytest.raises(DataError, match="looks like one picture"):
-        as_source(np.zeros((5, 6, 3), np.uint8), "image")
+    with pytest.raises(DataError, match="may be one picture or several narrow ones"):
+        as_source(np.zeros((5, 4, 3), np.uint8), "image")
+    for shape in ((5, 6, 3), (5, 6, 1), (5, 6, 4), (5, 6)):
+        [raw] = as_source(np.zeros(shape, np.uint8), "image").raw
+        assert raw.shape == shape
     assert len(as_source(np.zeros((5, 6, 8), np.uint8), "image")) == 5
 
 
@@ -174,7 +181,11 @@ def test_strings_are_text_where_the_card_says_so(tmp_path):
     [
         ([], "the list is empty"),
         (5, "int cannot be used"),
-        ([5], "list cannot be used"),
+        ([5], "list of int cannot be used"),
+        ({"text": ["a"]}, "dict cannot be used as data; give a list"),
+        ({"a", "b"}, "set cannot be used as data; give a list"),
+        (np.float32(3), "single number 3.0 cannot be used"),
+        ([None, "a"], "Entry 0 of the list is None"),
         (b"x", "bytes cannot be used"),
         (Splits(of_names(["a"])), "choose one of them"),
         ("nowhere.png", "no file nowhere.png"),

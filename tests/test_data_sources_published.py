@@ -203,7 +203,7 @@ def test_configurations_are_listed(tiny_set, tmp_path, monkeypatch):
         ({"split": "train=train,exam=test"}, "expected a split's name, or train=, validation= or test= before it"),
         ({"split": "test=test"}, "which one is to be learned from is not clear"),
         ({"split": "train[:x]"}, "cannot be read at 'train"),
-        ({"label_column": "tags"}, "has a list or an object as 'tags'.*`task='multilabel'`"),
+        ({"label_column": "tags", "task": "classification"}, "has a list or an object as 'tags'.*`task='multilabel'`"),
         ({"input_column": "imag"}, "no column 'imag'. Did you mean 'image'"),
     ],
 )

@@ -230,7 +230,7 @@ def test_equal_content_is_found_whatever_it_is_called(tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.write(picture, "b.png")
     record = data.Record([picture.read_bytes()], 0, "set:1")
-    several = Source.of("image", [picture, data.folder.ZipMember(tmp_path / "z.zip", "b.png")])
+    several = Source.of("image", [picture, data.image.ZipMember(tmp_path / "z.zip", "b.png")])
     assert same_content([several]) == [[(0, 0), (0, 1)]]
     assert same_content([Source.of("image", [record, record])]) == [[(0, 0), (0, 1)]]
     arrays = from_arrays(np.stack([np.zeros((4, 4)), np.ones((4, 4)), np.zeros((4, 4))]))

@@ -44,9 +44,12 @@ def test_a_table_is_predicted_row_by_row_as_its_texts_are(place, capsys):
     expected = Model.load(place / "single").predict(TEXTS)
     for table in ("t.csv", "t.jsonl"):
         rows = list(csv.reader(io.StringIO(predicted([place / "single", place / table, "--format", "csv"], capsys))))
-        assert rows[0] == ["path", "prediction", "probability", "no", "yes"]
-        assert [row[0] for row in rows[1:]] == [f"{table}:{i}" for i in (1, 2, 3)]
-        found = np.array([row[3:] for row in rows[1:]], float)
+        column = "text" if table == "t.csv" else "words"
+        assert rows[0] == ["path", "prediction", "probability", "no", "yes", "line", column]
+        first = 2 if table == "t.csv" else 1  # a line of names stands above
+        assert [row[0] for row in rows[1:]] == [f"{table}:{i}" for i in range(first, first + 3)]
+        assert [row[6] for row in rows[1:]] == TEXTS
+        found = np.array([row[3:5] for row in rows[1:]], float)
         np.testing.assert_allclose(found, expected.probabilities, atol=1e-6)
 
 
@@ -64,7 +67,7 @@ def test_the_column_is_the_one_that_is_named(place, capsys):
 def test_tables_and_files_come_together_and_what_is_of_another_kind_does_not(place):
     (place / "one.txt").write_text("good film")
     both = to_predict([place / "one.txt", place / "t.csv"], modality="text")
-    assert both.keys == ("t.csv:1", "t.csv:2", "t.csv:3", str(place / "one.txt"))
+    assert both.keys == ("t.csv:2", "t.csv:3", "t.csv:4", str(place / "one.txt"))
     assert Model.load(place / "single").predict([place / "t.csv"]).keys == both.keys[:3]
     (place / "n.csv").write_text("a,b,label\n1,2,x\n3,4,y\n")
     with pytest.raises(DataError, match="array, text"):
@@ -82,8 +85,8 @@ def test_columns_of_numbers_are_an_array_without_the_label(place):
     ("text", "said"),
     [
         ("", "holds no rows"),
-        ("one,two\na,b\n", "Name it with `input_column`"),
-        ('{"text": "a"}\n{"text": null}\n', "1 examples of .* lack 'text': 2"),
+        ("one,two\na,b\n", r"Name it with `input_column`"),
+        ('{"text": "a"}\n{"text": null}\n', "Line 2 of .* has nothing in 'text'"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(tmp_path, text, said):

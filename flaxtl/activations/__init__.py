@@ -1,6 +1,6 @@
 """What enters a segment of a network, computed once for each example and kept: features and cuts alike."""
 
 from flaxtl.activations.computing import compute, enter
-from flaxtl.activations.store import Store, default_folder
+from flaxtl.activations.store import Store
 
-__all__ = ["Store", "compute", "default_folder", "enter"]
+__all__ = ["Store", "compute", "enter"]

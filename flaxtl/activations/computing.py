@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxtl.activations.identity import View, is_ours, shelf_of
+from flaxtl.activations.identity import View, example_digests, is_ours, shelf_of
 from flaxtl.activations.rows import StoredRows
 from flaxtl.activations.store import RowForm, Store
 from flaxtl.data import Changes, Entry, Source
@@ -76,7 +76,7 @@ def compute(
         report: told how many examples are done.
     """
     kept = store if store is not None and is_ours(model) else Store.temporary()
-    digests = kept.digests(source.raw, source.modality)
+    digests = example_digests(source.raw, source.modality)
     if digests is None:  # contents that have no digest cannot be known again
         kept, digests = Store.temporary(), [number.to_bytes(32, "big") for number in range(len(source))]
     shelf = shelf_of(model, stop, view)

@@ -6,19 +6,24 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as pillow
 
 from flaxtl import paths
 from flaxtl.checkpoint.digest import digest
 from flaxtl.data import Changes
+from flaxtl.data.image import ZipMember, decode, file_stamp
 from flaxtl.model import Model
 
 # Raised when the same parameters and pictures give other numbers than before.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,7 @@ def shelf_of(model: Model, stop: int, view: View | None = None) -> str:
     files = {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in model.files.items()}
     card = model.card.to_dict()
     said = {
-        "format": FORMAT,
+        "format": [FORMAT, version("flaxtl")],
         "leaves": sorted(before),
         "network": card["network"],
         "module": "" if is_ours(model) else repr(model.network),
@@ -83,41 +88,101 @@ def is_ours(model: Model) -> bool:
     return model.card.network.family != "custom"
 
 
-def content_digest(raw: Any) -> bytes | None:
+def example_digests(raw: Sequence[Any], modality: str) -> list[bytes] | None:
+    """Returns the SHA-256 of each example's content, or None if there is an example that has none.
+
+    Files are read whole: size and time of change are equal for files that were swapped, unpacked, or copied by tools
+    that fix the time. Within one process a digest is remembered as long as the file stays the same by its size, both
+    of its times, its device and its number.
+
+    Args:
+        raw: examples as a source holds them.
+        modality: strings are texts where it is "text", else paths of files.
+
+    Example:
+        >>> [a, b] = example_digests(['same', 'same'], 'text')
+        >>> a == b
+        True
+    """
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        found = list(pool.map(lambda one: content_digest(one, modality), raw))
+    return None if any(digest is None for digest in found) else [digest for digest in found if digest is not None]
+
+
+def is_file(raw: Any, modality: str) -> bool:
+    """Whether an example is a file, or a member of an archive, whose content is not in memory.
+
+    Example:
+        >>> is_file('a.png', 'image'), is_file('a.png', 'text')
+        (True, False)
+    """
+    return isinstance(raw, (Path, ZipMember)) or (isinstance(raw, str) and modality != "text")
+
+
+def content_digest(raw: Any, modality: str = "text") -> bytes | None:
     """Returns the SHA-256 of an example's content, or None for kinds that have none.
 
     Args:
-        raw: text, bytes, an array, several of them, or an object that says `content() -> bytes`. Files are not read
-            here: see `Store.digests`.
+        raw: a file, text, bytes, an array, a picture, several of them, or an object that says `content() -> bytes`.
+        modality: a string is a text where it is "text", else the path of a file.
 
     Example:
         >>> content_digest('a') == content_digest('a') != content_digest(b'a')
         True
     """
+    if is_file(raw, modality):
+        return _file_digest(Path(raw) if isinstance(raw, str) else raw)
     found = hashlib.sha256()
-    for part in _parts(raw):
+    for part in _parts(raw, modality):
         if part is None:
             return None
         found.update(part)
     return found.digest()
 
 
-def _parts(raw: Any) -> Iterable[bytes | None]:
+def _parts(raw: Any, modality: str) -> Iterable[bytes | None]:
     if isinstance(raw, str):
         return [b"text", raw.encode("utf-8", "surrogatepass")]
     if isinstance(raw, bytes):
         return [b"bytes", raw]
     if isinstance(raw, (tuple, list)):
-        return [b"several", *(content_digest(part) for part in raw)]
+        return [b"several", *(content_digest(part, modality) for part in raw)]
+    if isinstance(raw, pillow.Image):  # its own bytes leave out palette, transparency and orientation
+        return [b"picture", *_parts(decode(raw), modality)]
     if hasattr(raw, "content"):
         return [b"content", raw.content()]
     if dataclasses.is_dataclass(raw) and not isinstance(raw, (type, os.PathLike)) and not hasattr(raw, "read"):
         values = [getattr(raw, f.name) for f in dataclasses.fields(raw)]
-        return [type(raw).__name__.encode(), *(content_digest(value) for value in values)]
+        return [type(raw).__name__.encode(), *(content_digest(value, modality) for value in values)]
     if isinstance(raw, (int, float)) or raw is None:
         return [repr(raw).encode()]
-    if hasattr(raw, "tobytes"):  # arrays and Pillow's pictures
-        shape = getattr(raw, "shape", getattr(raw, "size", ()))
-        kind = getattr(raw, "dtype", getattr(raw, "mode", ""))
-        return [f"{kind}{shape}".encode(), raw.tobytes()]
+    if isinstance(raw, np.ndarray) and raw.dtype == object:  # its bytes are addresses
+        return [f"objects{raw.shape}".encode(), *(content_digest(part, modality) for part in raw.flat)]
+    if hasattr(raw, "tobytes"):
+        return [f"{getattr(raw, 'dtype', '')}{getattr(raw, 'shape', ())}".encode(), raw.tobytes()]
     return [None]
+
+
+# Digests of this process by file and stamp; a file that changed a moment ago may change again within one tick.
+_known: dict[tuple[str, tuple[int, ...]], bytes] = {}
+_SETTLED_NS = 2_000_000_000
+
+
+def _file_digest(file: Path | ZipMember) -> bytes:
+    """Returns the digest of a file's bytes, the same as that of the bytes themselves."""
+    place = file.archive if isinstance(file, ZipMember) else file
+    stamp = file_stamp(place)
+    name = f"{place.absolute()}//{file.name if isinstance(file, ZipMember) else ''}"
+    known = _known.get((name, stamp))
+    if known is not None:
+        return known
+    found = hashlib.sha256(b"bytes")
+    if isinstance(file, ZipMember):
+        found.update(file.read())
+    else:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    if file_stamp(place) == stamp and time.time_ns() - max(stamp[1:3]) > _SETTLED_NS:
+        _known[name, stamp] = found.digest()
+    return found.digest()

@@ -20,14 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from flaxtl.activations.identity import content_digest
 from flaxtl.data.rows import Row
 from flaxtl.errors import DataError
-from flaxtl.places import expanded
+from flaxtl.places import cache_root, expanded
 
 INDEX = "index.sqlite"
 _TABLES = """
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, digest BLOB);
 CREATE TABLE IF NOT EXISTS shelves (name TEXT PRIMARY KEY, form TEXT, used REAL);
 CREATE TABLE IF NOT EXISTS rows (shelf TEXT, example BLOB, number INTEGER, count INTEGER, length INTEGER,
     position INTEGER, PRIMARY KEY (shelf, example, number)) WITHOUT ROWID;
@@ -107,6 +105,12 @@ class Store:
             ) from error
 
     @classmethod
+    def of_user(cls, *, limit: float = 10e9) -> Store:
+        """Returns the store in the user's cache directory; where none can be written, a temporary one."""
+        root = cache_root()
+        return cls.temporary() if root is None else cls(root / "activations", limit=limit)
+
+    @classmethod
     def temporary(cls) -> Store:
         """Returns a store that is deleted when it is closed, or with the process."""
         place = tempfile.TemporaryDirectory(prefix="flaxtl-activations-", ignore_cleanup_errors=True)
@@ -133,33 +137,6 @@ class Store:
             yield connection
         finally:
             connection.close()
-
-    def digests(self, raw: Sequence[Any], modality: str) -> list[bytes] | None:
-        """Returns the SHA-256 of each example's content, or None if there is an example of an unknown kind.
-
-        Of a file that has the size and time of change that it had last time, the digest is remembered, not computed.
-        """
-        names = [_file(one, modality) for one in raw]
-        with self._index() as index:
-            known = _remembered(index, [name for name in names if name is not None])
-            found, fresh = [], []
-            for one, name in zip(raw, names, strict=True):
-                if name is None:
-                    digest = content_digest(one)
-                    if digest is None:
-                        return None
-                else:
-                    size, changed = _stamp(one)
-                    digest = known.get((name, size, changed))
-                    if digest is None:
-                        digest = content_digest(_read(one))
-                        assert digest is not None
-                        fresh.append((name, size, changed, digest))
-                found.append(digest)
-            index.execute("BEGIN IMMEDIATE") if fresh else None
-            index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", fresh)
-            index.execute("COMMIT") if fresh else None
-        return found
 
     def find(self, shelf: str, examples: Sequence[bytes]) -> list[list[Row] | None]:
         """Returns the rows of each example, read through a memory map, or None where they are not kept."""
@@ -250,12 +227,6 @@ class Store:
         return dropped
 
 
-def default_folder() -> Path:
-    """Returns the user's own place for activations."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "flaxtl" / "activations"
-
-
 def _rows(form: RowForm, values: np.ndarray, places: Sequence[tuple[int, int, int, int]]) -> list[Row] | None:
     """Returns an example's rows; None if not all of them are there."""
     if not places or len(places) != places[0][1]:
@@ -271,29 +242,3 @@ def _row(form: RowForm, values: np.ndarray, length: int, position: int) -> Row:
         arrays.append(np.ndarray(shape, dtype, buffer=values, offset=position))
         position += arrays[-1].nbytes
     return dict(zip(form.names, arrays, strict=True)) if form.names else arrays[0]
-
-
-def _file(raw: Any, modality: str) -> str | None:
-    """Returns the name of a file, or None for what is in memory; a string is a text where the source is of texts."""
-    if isinstance(raw, Path) or (isinstance(raw, str) and modality != "text"):
-        return str(Path(raw).absolute())
-    return f"{Path(raw.archive).absolute()}//{raw.name}" if hasattr(raw, "archive") else None
-
-
-def _stamp(raw: Any) -> tuple[int, int]:
-    said = os.stat(raw.archive if hasattr(raw, "archive") else raw)
-    return said.st_size, said.st_mtime_ns
-
-
-def _read(raw: Any) -> bytes:
-    return raw.read() if hasattr(raw, "archive") else Path(raw).read_bytes()
-
-
-def _remembered(index: sqlite3.Connection, names: Sequence[str]) -> dict[tuple[str, int, int], bytes]:
-    found = {}
-    for first in range(0, len(names), 500):  # SQLite takes a limited number of values in one question
-        some = names[first : first + 500]
-        marks = ",".join("?" * len(some))
-        query = f"SELECT path, size, changed, digest FROM files WHERE path IN ({marks})"
-        found.update({(p, s, c): d for p, s, c, d in index.execute(query, some)})
-    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from flaxtl.cli.printing import print_json, print_json_text
 from flaxtl.cli.wording import as_options
 from flaxtl.config import (
     CompareConfig,
@@ -51,7 +51,10 @@ def _print(result: Any, as_json: bool) -> int:
 
     if not processes.first():
         return 0
-    print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else as_options(result.summary()))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(as_options(result.summary()))
     return 0
 
 
@@ -90,26 +93,23 @@ def evaluate(config: EvaluateConfig) -> int:
 
 def predict(config: PredictConfig) -> int:
     """Runs `flaxtl predict`."""
+    from flaxtl.cli.asked import asked
     from flaxtl.convert import load
-    from flaxtl.data import to_predict
-    from flaxtl.errors import listed
+    from flaxtl.data.contents import skipped_notes
     from flaxtl.strategies.checks import require_positive
 
     require_positive(batch_size=config.batch_size)
-    _need(config.model and config.paths, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
+    given = config.paths or config.text
+    _need(config.model and given, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
-    source = to_predict(
-        config.paths,
-        modality=model.card.input.modality,
-        input_column=config.input_column,
-        on_bad_file=config.on_bad_file,
-    )
+    source = asked(config, model.card)
     predictions = model.predict(source, batch_size=config.batch_size)
-    if source.skipped:
-        skipped = listed(path for path, _ in source.skipped)
-        print(f"{len(source.skipped)} unreadable files were skipped: {skipped}", file=sys.stderr)
-    form = {"text": predictions.to_text, "csv": predictions.to_csv, "json": predictions.to_json}
-    print(form[config.format](), end="")
+    for sentence in (*skipped_notes(source.skipped), *source.notes):
+        print(f"note: {sentence}", file=sys.stderr)
+    if config.format == "json":
+        print_json_text(predictions.to_json())
+    else:
+        print(predictions.to_csv() if config.format == "csv" else predictions.to_text(), end="")
     return 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from flaxtl import data
 from flaxtl.config import DataConfig
 from flaxtl.data import Source, Splits
+from flaxtl.data.contents import skipped_notes
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.traits import traits_of
 from flaxtl.errors import ConfigError, did_you_mean, listed
@@ -32,7 +33,8 @@ class Part:
         labels: of classes and labels how many examples each has, of numbers {minimum, mean, maximum}.
         groups: how many groups there are, or None.
         traits: sizes, durations, rates, lengths.
-        unreadable: (path, reason).
+        unreadable: (path, reason) of the files that are left out, because they cannot be read or are no data.
+        notes: on how it was read.
     """
 
     examples: int
@@ -42,6 +44,7 @@ class Part:
     groups: int | None
     traits: dict[str, Any]
     unreadable: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _told(name: str, part: Part) -> list[str]:
     width = max(len(label) for label in part.labels)
     lines += [f"  {label:<{width}}  {_as_text(value)}" for label, value in part.labels.items()]
     if part.unreadable:
-        lines.append(f"  unreadable: {len(part.unreadable)}")
+        lines.append(f"  left out: {len(part.unreadable)}")
         lines += [f"    {path}: {reason}" for path, reason in part.unreadable[:10]]
     return lines
 
@@ -145,6 +148,7 @@ def _part(source: Source) -> Part:
         groups=None if source.groups is None else len(set(source.groups)),
         traits=_traits(source),
         unreadable=source.skipped,
+        notes=source.notes,
     )
 
 
@@ -203,8 +207,8 @@ def _warnings(parts: Mapping[str, Part], duplicates: Sequence[Sequence[tuple[str
             found += _of_balance(name, part.labels)
         if part.traits.get("empty"):
             found.append(f"{part.traits['empty']} texts of {name} are empty.")
-        if part.unreadable:
-            found.append(f"{len(part.unreadable)} files of {name} cannot be read.")
+        found += skipped_notes(part.unreadable, "" if name == "all" else f" of {name}")
+        found += part.notes
     both = [group for group in duplicates if len({part for part, _, _ in group}) > 1]
     differ = [group for group in duplicates if len({label for _, _, label in group}) > 1]
     if both:

@@ -6,12 +6,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from flaxtl import config as configs
+from flaxtl.cli.printing import prepare_streams
 from flaxtl.cli.reading import settings
 from flaxtl.cli.wording import as_options
 from flaxtl.errors import ConfigError, FlaxtlError, Preempted, did_you_mean
+from flaxtl.places import cache_root, prepare_home
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flaxtl ...
         0
     """
+    prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
@@ -121,8 +123,9 @@ def prepare_environment() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     # After a failed write Orbax leaves tasks whose errors nobody fetches; ours has told of the failure.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "flaxtl" / "xla"))
+    prepare_home()
+    cache = cache_root()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

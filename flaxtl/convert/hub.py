@@ -6,7 +6,6 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from flaxtl.convert.readers.opening import PATTERNS
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, listed
+from flaxtl.places import cache_or_temporary, prepare_home
 
 HUB = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@\s]+))?")
@@ -28,11 +28,6 @@ _LARGEST_BESIDE = 64 << 20
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 # What the hub's client, its HTTP library and fsspec's drivers raise differs with their versions.
 _FAILURES = (Exception,)
-
-
-def cache_folder() -> Path:
-    """Returns where flaxtl keeps what it fetched and converted."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxtl"
 
 
 def open_weights(source: str | Path) -> Weights:
@@ -102,6 +97,7 @@ def fetch(name: str) -> Fetched:
             f"{name!r} does not name a model of the hub; expected hf:owner/name or hf:owner/name@revision."
         )
     repo, revision = matched["repo"], matched["revision"] or "main"
+    prepare_home()
     kept = _from_cache(repo, revision)
     if kept is not None and _recorded(kept):
         return kept
@@ -122,13 +118,19 @@ def _from_cache(repo: str, revision: str) -> Fetched | None:
 
     home = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
     reference = home / "refs" / revision
-    commit = revision if _COMMIT.fullmatch(revision) else reference.read_text().strip() if reference.is_file() else ""
+    commit = (
+        revision
+        if _COMMIT.fullmatch(revision)
+        else reference.read_text(encoding="utf-8").strip()
+        if reference.is_file()
+        else ""
+    )
     folder = home / "snapshots" / commit
     return Fetched(folder, repo, commit) if commit and folder.is_dir() else None
 
 
 def _record_file(fetched: Fetched) -> Path:
-    return cache_folder() / "hub" / f"{fetched.repo.replace('/', '--')}@{fetched.commit}.json"
+    return cache_or_temporary() / "hub" / f"{fetched.repo.replace('/', '--')}@{fetched.commit}.json"
 
 
 def _recorded(fetched: Fetched) -> bool:
@@ -155,7 +157,7 @@ def _from_hub(repo: str, revision: str) -> Fetched:
     fetched = Fetched(folder, repo, folder.name if _COMMIT.fullmatch(folder.name) else commit)
     record = _record_file(fetched)
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({"files": names}))
+    record.write_text(json.dumps({"files": names}), encoding="utf-8")
     return fetched
 
 
@@ -273,7 +275,7 @@ def copied(url: str) -> Path:
         files = _remote_files(system, path) if whole else {path.rstrip("/").rpartition("/")[2]: path}
         about = {name: _state(system, place) for name, place in files.items()}
         key = hashlib.sha256(json.dumps([url, about], sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache_folder() / "urls" / key
+        folder = cache_or_temporary() / "urls" / key
         if not folder.is_dir():
             with new_directory(folder) as fresh:
                 for name, place in files.items():

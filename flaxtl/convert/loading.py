@@ -17,7 +17,7 @@ from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError, ConfigError, FlaxtlError, did_you_mean, listed, shown
 from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
-from flaxtl.places import expanded
+from flaxtl.places import cache_root, expanded
 
 EMBEDDED = {"characters": Path(__file__).parent.parent / "demo" / "characters"}
 PREFIX = "flaxtl:"
@@ -102,7 +102,11 @@ def _holds_weights(folder: Path) -> bool:
 
 def _converted(weights: Weights) -> Model:
     """Returns the model of published weights, from the cache if it was converted before."""
-    folder = hub.cache_folder() / "converted" / _key(weights)
+    cache = cache_root()
+    if cache is None:
+        note = "The converted model was not kept in the cache: there is no cache directory that can be written."
+        return _unkept(plan_conversion(weights), note)
+    folder = cache / "converted" / _key(weights)
     notes: tuple[str, ...] = ()
     if folder.is_dir():
         try:
@@ -119,11 +123,14 @@ def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model
     except CheckpointError as error:
         if "could not be written" not in str(error):
             raise
-        notes = (*notes, f"The converted model was not kept in the cache: {error}")
-        model = conversion.read()
-        return model.with_variables(model.variables, *notes)
+        return _unkept(conversion, *notes, f"The converted model was not kept in the cache: {error}")
     model = Model.load(folder)
     return model.with_variables(model.variables, *conversion.weights.notes, *notes)
+
+
+def _unkept(conversion: Conversion, *notes: str) -> Model:
+    model = conversion.read()
+    return model.with_variables(model.variables, *notes)
 
 
 def _key(weights: Weights) -> str:

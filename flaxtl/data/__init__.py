@@ -1,13 +1,15 @@
 """Where examples come from, how they are split, what the card's modality does to them, and how they are loaded."""
 
 from flaxtl.data.arrays import from_arrays
+from flaxtl.data.asked import as_source
+from flaxtl.data.audio import Clip
 from flaxtl.data.augment import Augment, Changes
 from flaxtl.data.augment_sound import SoundAugment
 from flaxtl.data.entry import Entry
 from flaxtl.data.folder import from_files, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.loader import Loader
-from flaxtl.data.opening import as_source, digits, open_source, with_split
+from flaxtl.data.opening import digits, open_source, with_split
 from flaxtl.data.parquet import from_parquet
 from flaxtl.data.records import Record
 from flaxtl.data.selecting import limited, renamed, select
@@ -21,6 +23,7 @@ from flaxtl.data.unlabelled import to_predict
 __all__ = [
     "Augment",
     "Changes",
+    "Clip",
     "Entry",
     "Example",
     "Loader",

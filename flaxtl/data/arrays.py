@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flaxtl.data.cells import class_names, is_list, is_missing, number
 from flaxtl.data.source import Source
 from flaxtl.errors import DataError, shown
 
@@ -27,14 +28,15 @@ def from_arrays(
         inputs: pictures as uint8, or floats in 0…1, [n, height, width] or [n, height, width, channels]; with
             modality="audio" clips of one length, [n, samples] or [n, samples, channels]; or with modality="array"
             any numbers [n, …].
-        targets: class names [n], or int class numbers [n] that index `labels`, or None.
+        targets: class names [n], or class numbers [n] from 0 that index `labels`, or None.
         labels: class names in order; by default the names that occur, or the numbers up to the largest.
         modality: "image", "audio" or "array".
         weights: how much each example counts, float [n].
         groups: examples of one group are never divided by a split.
 
     Raises:
-        DataError: lengths or shapes that differ, no examples, weights below 0, or targets that are no classes.
+        DataError: lengths or shapes that differ, no examples, weights below 0, or targets that are missing (None, NaN)
+            or no classes.
 
     Example:
         >>> from_arrays(np.zeros((3, 8, 8)), ['b', 'a', 'b']).targets.tolist()
@@ -53,10 +55,7 @@ def from_arrays(
         raise DataError(
             f"The pictures have the shape {inputs.shape}; expected [n, height, width] or [n, height, width, channels]."
         )
-    names = None if targets is None else _names(np.asarray(targets), labels)
-    order = labels
-    if order is None and names is not None and np.asarray(targets).dtype.kind in "iu":
-        order = [str(i) for i in range(int(np.max(np.asarray(targets))) + 1)]
+    names, order = (None, labels) if targets is None else _names(targets, labels)
     source = Source.of(modality, inputs, names, labels=order, groups=groups)
     return source if weights is None else dataclasses.replace(source, weights=_weights(weights, len(inputs)))
 
@@ -77,14 +76,38 @@ def _weights(values: Any, n: int) -> np.ndarray:
     return weights
 
 
-def _names(targets: np.ndarray, labels: Sequence[str] | None) -> list[str]:
-    if targets.ndim != 1:
-        raise DataError(f"The targets have the shape {targets.shape}; expected one class an example.")
-    if targets.dtype.kind in "fc":
-        raise DataError(f"The targets are {targets.dtype}; expected class names, or class numbers as integers.")
-    if len(targets) == 0 or targets.dtype.kind not in "iu":
-        return [str(t) for t in targets]
-    if targets.min() < 0 or (labels is not None and targets.max() >= len(labels)):
+def _names(targets: Any, labels: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
+    """Returns the class of each target, and the classes in order where the targets say it."""
+    values = [value.item() if isinstance(value, np.str_) else value for value in targets]
+    several = [i for i, value in enumerate(values) if is_list(value)]
+    if several:
+        raise DataError(
+            f"The target of example {several[0]} holds several values; expected one class an "
+            "example. For several labels or numbers write from_arrays(inputs).with_outputs(values, names, task)."
+        )
+    _require_labels(values)
+    numbers = [None if isinstance(v, (str, bool, np.bool_)) else number(v) for v in values]
+    if not values or None in numbers:
+        return class_names(values), labels
+    places = [value for value in numbers if value is not None]
+    if any(place != int(place) for place in places):
+        raise DataError(
+            f"The targets are decimals such as {next(p for p in places if p != int(p)):g}; expected class names, or "
+            "class numbers. For regression write from_arrays(inputs).with_outputs(values, names, 'regression')."
+        )
+    low, high = int(min(places)), int(max(places))
+    if low < 0 or (labels is not None and high >= len(labels)):
         known = "numbers from 0" if labels is None else f"numbers from 0 to {len(labels) - 1}"
-        raise DataError(f"The class numbers run from {targets.min()} to {targets.max()}; expected {known}.")
-    return [str(t) if labels is None else labels[t] for t in targets]
+        hint = " Where -1 stands for no label, leave these examples out." if low == -1 else ""
+        raise DataError(f"The class numbers run from {low} to {high}; expected {known}.{hint}")
+    order = [str(i) for i in range(high + 1)] if labels is None else list(labels)
+    return [order[int(place)] for place in places], order
+
+
+def _require_labels(values: Sequence[Any]) -> None:
+    bare = [i for i, value in enumerate(values) if is_missing(value)]
+    if bare:
+        raise DataError(
+            f"{len(bare)} of {len(values)} targets are missing: that of example {bare[0]} is {values[bare[0]]!r}. Give "
+            "these examples labels or leave them out."
+        )

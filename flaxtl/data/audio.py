@@ -1,14 +1,14 @@
 """What a card's `Audio` does to a clip: decoded, mixed to one channel, resampled, cut into windows; then its front end.
 
-soundfile decodes wav, flac, ogg and mp3, soxr resamples; both are imported when a clip first needs them.
+soundfile decodes wav, flac, ogg, mp3 and others, soxr resamples; both are imported when a clip first needs them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import io
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,8 @@ import numpy as np
 from flaxtl.card import Audio
 from flaxtl.data.augment import Changes
 from flaxtl.data.augment_sound import MASKS, SoundAugment, masked
-from flaxtl.data.image import ZipMember
+from flaxtl.data.containers import nist_samples, whole
+from flaxtl.data.image import UNREADABLE, ZipMember
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import DataError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 RATES = (1_000, 768_000)
 # Floating-point files may pass 1 a little; values such as 32,767 are integers that somebody forgot to scale.
 LOUDEST = 100.0
+_BLOCK = 1 << 16  # samples a channel that are decoded at once
+_UNKNOWN = 1 << 62  # what libsndfile says of a stream's length
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,28 +66,55 @@ def decode(raw: Any) -> Clip:
     name = _name(raw)
     if isinstance(raw, Record):
         raw = raw.value()
+    if raw is None:
+        raise DataError(f"{name} is missing (null).")
     if isinstance(raw, Clip):
         return _checked(name, np.asarray(raw.samples), raw.sample_rate)
     if isinstance(raw, np.ndarray):
         return _checked(name, raw, None)
     try:
         data = raw if isinstance(raw, bytes) else raw.read() if isinstance(raw, ZipMember) else Path(raw).read_bytes()
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
     if not data:
         raise DataError(f"{name} is empty (zero bytes).")
+    return _checked(name, *_decoded(name, whole(name, data)))
+
+
+def _decoded(name: str, data: bytes) -> tuple[np.ndarray, int]:
+    """Decodes a file's bytes from front to back: some formats cannot seek, and some do not say how long they are."""
     soundfile = _needed("soundfile", "read sound")
+    blocks: list[np.ndarray] = []
+    promised = 0
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+        with _forward(soundfile)(io.BytesIO(data)) as file:
+            rate, channels, promised = file.samplerate, file.channels, nist_samples(data) or file.frames
+            # An mp3's header only estimates its length, and a stream's says nothing.
+            promised = 0 if file.format in ("MP3", "MPEG") or promised >= _UNKNOWN else promised
+            while len(block := file.read(min(promised, _BLOCK) or _BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block)
     except soundfile.SoundFileError as error:
-        raise DataError(
-            f"{name} cannot be decoded: {str(error).rstrip('.')}. It is damaged, or no wav, flac, ogg or mp3."
-        ) from error
-    if len(samples) < promised and file.format != "MP3":  # an mp3's header only estimates its length
-        raise DataError(f"{name} is cut short: {len(samples)} of {promised} samples are there.")
-    return _checked(name, samples, rate)
+        said = str(error).removeprefix("Error : ").rstrip(".")
+        if promised:
+            raise DataError(
+                f"{name} is cut short or damaged: {said}. Its header promises {promised} samples."
+            ) from error
+        raise DataError(f"{name} cannot be decoded: {said}. It is damaged, or no wav, flac, ogg or mp3.") from error
+    there = sum(map(len, blocks))
+    if there < promised:
+        raise DataError(f"{name} is cut short: {there} of {promised} samples are there.")
+    return (np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)), rate
+
+
+@functools.cache
+def _forward(soundfile: Any) -> Any:
+    """Returns soundfile's class without the seeking that it does around each reading."""
+
+    class Forward(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Forward
 
 
 def _name(raw: Any) -> str:

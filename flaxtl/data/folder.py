@@ -2,318 +2,298 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import collections
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
 
-from flaxtl.data.audio import decode as decode_sound
-from flaxtl.data.image import UNREADABLE, ZipMember, decode
-from flaxtl.data.selecting import from_paths
-from flaxtl.data.source import Source, Splits, natural_key, natural_order
-from flaxtl.data.text import read_text
+from flaxtl.data.contents import Contents, LeftOut, Member, contents_of, media_folders, without_companions
+from flaxtl.data.files import BadFile, from_files, modality_of_files, ordered, readable, source_of_members
+from flaxtl.data.formats import modality_of
+from flaxtl.data.names import canonical_name, printable, similarity_notes
+from flaxtl.data.part_names import SPLIT_FOLDERS, is_unlabelled, part_of
+from flaxtl.data.parts import layout_of, parts_named, refuse_folds
+from flaxtl.data.patterns import ambiguity_notes, from_paths
+from flaxtl.data.source import Source, Splits, natural_order
 from flaxtl.errors import DataError, listed
 from flaxtl.places import expanded
 
-EXTENSIONS = {
-    "image": {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"},
-    "audio": {".wav", ".flac", ".ogg", ".mp3"},
-    "text": {".txt"},
-}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-BadFile = Literal["error", "skip"]
+__all__ = ["SPLIT_FOLDERS", "BadFile", "from_files", "from_folder", "modality_of", "modality_of_files", "readable"]
 
 
-def modality_of(name: str) -> str | None:
-    """Returns what a file holds by its ending, or None.
-
-    Example:
-        >>> modality_of('cat.JPG'), modality_of('notes.md')
-        ('image', None)
-    """
-    ending = PurePosixPath(name).suffix.lower()
-    return next((kind for kind, endings in EXTENSIONS.items() if ending in endings), None)
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
-def _hidden(*parts: str) -> bool:
-    return any(p.startswith((".", "__MACOSX")) for p in parts)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yields every file below a folder, through links to folders too, but for hidden ones."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-    for name, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        here = Path(name)
-        # A link to a folder that holds it would be followed for ever.
-        real = here.resolve()
-        folders[:] = sorted(f for f in folders if not _hidden(f) and not real.is_relative_to((here / f).resolve()))
-        yield from (here / n for n in sorted(names) if not _hidden(n))
-
-
-def _members(folder: Path) -> dict[PurePosixPath, Any]:
-    """Returns every data file below a folder by its relative path; archives count as if unpacked."""
-    found: dict[PurePosixPath, Any] = {}
-    for file in _files(folder):
-        inner = PurePosixPath(file.relative_to(folder).as_posix())
-        entries: list[tuple[PurePosixPath, Path | ZipMember]] = []
-        if file.suffix.lower() == ".zip":
-            entries += [(inner.parent / path, member) for path, member in _archive(file)]
-        elif modality_of(file.name):
-            entries.append((inner, file))
-        for path, member in entries:
-            if path in found and _content(found[path]) != _content(member):
-                raise DataError(f"{found[path]} and {member} are two files for one path, {path}. Rename one of them.")
-            found[path] = member
-    return found
-
-
-def _content(member: Path | ZipMember) -> bytes:
-    try:
-        return member.read() if isinstance(member, ZipMember) else member.read_bytes()
-    except UNREADABLE as error:
-        raise DataError(f"{member} cannot be read: {error}.") from error
-
-
-def _archive(file: Path) -> list[tuple[PurePosixPath, ZipMember]]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = [n for n in archive.namelist() if modality_of(n) and not _hidden(*PurePosixPath(n).parts)]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"The archive {file} cannot be read ({error}). Download or pack it again.") from error
-    paths = [PurePosixPath(n) for n in names]
-    wrapped = len({p.parts[0] for p in paths}) == 1 and all(len(p.parts) > 2 for p in paths)
-    return [
-        (PurePosixPath(*p.parts[1:]) if wrapped else p, ZipMember(file, n)) for p, n in zip(paths, names, strict=True)
-    ]
-
-
-def from_folder(path: str | Path, *, classes_by: str | None = None, on_bad_file: BadFile = "error") -> Source | Splits:
+def from_folder(
+    path: str | Path,
+    *,
+    classes_by: str | None = None,
+    on_bad_file: BadFile = "error",
+    split: str | None = None,
+    classes: Collection[str] = (),
+) -> Source | Splits:
     """Reads a folder of class folders, or train/val/test folders of them.
 
     A class is the path of the folder that directly holds the files. Zip archives in the folder count as if
     unpacked, without a top folder that wraps all of theirs; the same file in two archives counts once. A folder that
     wraps all class folders is no part of their names, and texts beside folders of pictures or sound, such as a
     licence, are not looked at. Every file is read once here, so that a bad one is found before training begins.
+    Whatever else lies in the folder is listed in `skipped` with the reason, but for the files of operating systems
+    and tools, licences and checksums. A folder called unlabeled, unknown, unsorted or alike beside class folders is
+    left out.
 
     Args:
         path: the folder.
-        classes_by: a pattern of paths with {} where the class stands, for files that lie in no class folders: '{}_*'
-            takes 7 of 7_jackson_32.wav.
+        classes_by: a pattern of paths with {} where the class stands, for files that lie in no class folders:
+            '{}_*_*' takes 7 of 7_jackson_32.wav. See `from_paths`.
         on_bad_file: "error" stops at an unreadable file and names it, "skip" collects them in `skipped`.
+        split: the top folders that are the parts, where their names do not say it: "train=a,test=b", or the one to
+            read.
+        classes: names of folders that are classes even if they are called like a part of a data set or "unknown".
 
     Returns:
-        A source, or `Splits` if the top folders are called train, val (valid, validation) and test.
+        A source, or `Splits` if the top folders are called train, val (valid, dev, validation_set, …) and test.
 
     Raises:
-        DataError: the folder is missing, holds no data, several modalities, a file outside the class folders, or a
-            bad file.
+        DataError: the folder is missing, holds no data, several modalities, a file outside the class folders, a class
+            folder none of whose files can be read, a bad file, or folders that can be read in more than one way.
     """
     folder = expanded(path)
     if not folder.exists():
         raise DataError(f"There is no folder {folder}. Expected one that holds a folder of files for each class.")
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; expected a folder that holds a folder of files for each class.")
-    members = _members(folder)
-    if not members:
-        raise DataError(
-            f"{folder} holds no pictures, sound or text. Expected {folder}/CLASS/FILE, such as {folder}/cat/1.jpg."
-        )
-    members = _unwrapped(_without_notes(members))
-    if {SPLIT_FOLDERS.get(p.parts[0].lower()) for p in members} <= set(SPLIT_FOLDERS.values()):
-        return _split_folders(folder, members, classes_by, on_bad_file)
-    return _labelled(folder, members, classes_by, on_bad_file)
+    found = without_companions(contents_of(folder))
+    if not found.members:
+        raise DataError(_nothing_found(folder, found))
+    known = frozenset(part for name in classes for part in (canonical_name(name), canonical_name(name).split("/")[0]))
+    reader = _Reader(folder, classes_by, on_bad_file, known)
+    _refuse_unread_folders(folder, found, on_bad_file)
+    place, found = _unwrapped(folder, found, known)
+    tops = {p.parts[0] for p in found.members if len(p.parts) > 1}
+    if split is not None and (split != "all" or "all" in tops):
+        return reader.chosen(place, found, parts_named(place, tops, split), split)
+    layout = layout_of(place, found, known, patterned=classes_by is not None)
+    if layout.parts:
+        return reader.parts(place, found, layout.parts, layout.aside)
+    return reader.labelled(place, found, notes=layout.notes)
 
 
-def _without_notes(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
-    """Leaves out the texts at the top where all that lies deeper is of another kind."""
-    deep = {modality_of(p.name) for p in members if len(p.parts) > 1}
-    if not deep or "text" in deep:
-        return members
-    return {p: m for p, m in members.items() if len(p.parts) > 1 or modality_of(p.name) != "text"}
-
-
-def _unwrapped(members: dict[PurePosixPath, Any]) -> dict[PurePosixPath, Any]:
-    """Takes folders off that wrap all class folders, unless their name says which part of the data they are."""
-    while all(len(p.parts) > 2 for p in members):
-        first = {p.parts[0] for p in members}
-        if len(first) > 1 or first.pop().lower() in SPLIT_FOLDERS:
-            break
-        members = {PurePosixPath(*p.parts[1:]): m for p, m in members.items()}
-    return members
-
-
-def _split_folders(
-    folder: Path, members: dict[PurePosixPath, Any], classes_by: str | None, on_bad_file: BadFile
-) -> Splits:
-    parts: dict[str, dict[PurePosixPath, Any]] = {}
-    for path, member in members.items():
-        part, inner = parts.setdefault(SPLIT_FOLDERS[path.parts[0].lower()], {}), PurePosixPath(*path.parts[1:])
-        if inner in part:
-            raise DataError(f"{part[inner]} and {member} are of the same part. Keep one folder for it.")
-        part[inner] = member
-    if "train" not in parts:
-        raise DataError(
-            f"{folder} holds {listed(sorted(parts))} but no train folder. Add one, or name one of them as the data."
-        )
-    train = _labelled(folder, parts["train"], classes_by, on_bad_file)
-    others = {
-        name: _labelled(folder, files, classes_by, on_bad_file, labels=train.labels)
-        for name, files in parts.items()
-        if name != "train"
-    }
-    return Splits(train, others.get("validation"), others.get("test"))
-
-
-def _labelled(
-    folder: Path,
-    members: dict[PurePosixPath, Any],
-    classes_by: str | None,
-    on_bad_file: BadFile,
-    labels: Sequence[str] | None = None,
-) -> Source:
-    order = sorted(members, key=lambda p: natural_key(str(p)))
-    files = [members[p] for p in order]
-    if classes_by is not None:
-        names = list(from_paths([str(file) for file in files], classes_by, "label_column"))
-        return source_of_files(files, on_bad_file, names, labels)
-    names = [str(p.parent) for p in order]
-    classes = natural_order(set(names))
-    if classes == (".",):
-        raise DataError(
-            f"{folder} holds no class folders; expected at least two, each a folder with its files in it. "
-            "If the files' names say the class, give a pattern of them: `label_column='{}_*'`."
-        )
-    if "." in classes:
-        stray = [members[p] for p in order if len(p.parts) == 1]
-        raise DataError(f"{listed(stray, 20)} lies in no class folder. Move or remove it.")
-    return source_of_files(files, on_bad_file, names, labels or classes)
-
-
-def source_of_files(
-    files: Sequence[Any],
-    on_bad_file: BadFile,
-    names: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-) -> Source:
-    """Checks files and returns those that can be read as a source.
-
-    Args:
-        files: paths and members of archives, of one modality.
-        on_bad_file: as in `from_folder`.
-        names: the class of each; None leaves them unlabelled.
-        labels: the classes in order; by default those of all files, the skipped ones too.
-
-    Raises:
-        DataError: several modalities, a bad file, or nothing but bad files.
-    """
-    modality = modality_of_files(files)
-    kept, skipped = readable(files, modality, on_bad_file)
-    return Source.of(
-        modality,
-        [files[i] for i in kept],
-        None if names is None else [names[i] for i in kept],
-        labels=labels if labels is not None or names is None else natural_order(set(names)),
-        keys=[str(files[i]) for i in kept],
-        skipped=skipped,
+def _nothing_found(folder: Path, found: Contents) -> str:
+    expected = f"Expected {folder}/CLASS/FILE, such as {folder}/cat/1.jpg."
+    if not found.left:
+        return f"{folder} holds no pictures, sound or text. {expected}"
+    reasons = list(dict.fromkeys(entry.reason for entry in found.left))
+    reason = reasons[0]
+    return (
+        f"{folder} holds no pictures, sound or text that can be read, but {len(found.left)} other files, such as "
+        f"{found.left[0].name}: {reason} {expected}"
     )
 
 
-def modality_of_files(files: Sequence[Any]) -> str:
-    """Returns what all of the files hold by their endings.
-
-    Raises:
-        DataError: they are not of one kind.
-    """
-    first = {modality_of(str(f)): f for f in reversed(files)}
-    if len(first) > 1:
-        found = listed(f"{kind} ({file})" for kind, file in sorted(first.items(), key=str))
-        raise DataError(f"The files hold {found}; expected one kind. Put them in folders of their own.")
-    return str(next(iter(first)))
+def _refuse_unread_folders(folder: Path, found: Contents, on_bad_file: BadFile) -> None:
+    """Refuses folders of pictures, sound or archives none of which can be read: a class would vanish."""
+    unread = media_folders(found)
+    if unread and on_bad_file == "error":
+        entries = next(iter(unread.values()))
+        raise DataError(
+            f"None of the files in {listed((str(folder / p) for p in unread), 4)} can be read, such as "
+            f"{entries[0].name}: {entries[0].reason} To go on without them, use on_bad_file='skip'."
+        )
 
 
-def readable(entries: Sequence[Any], modality: str, on_bad_file: BadFile) -> tuple[list[int], list[tuple[str, str]]]:
-    """Reads every entry once and returns the places of those that can be read, and (name, reason) of the others.
-
-    Raises:
-        DataError: a bad entry and `on_bad_file` is "error", or nothing but bad ones.
-    """
-    kept, skipped = [], []
-    for i, reason in enumerate(_defects(entries, modality)):
-        if reason is None:
-            kept.append(i)
-        elif on_bad_file == "skip":
-            skipped.append((str(entries[i]), reason))
-        else:
-            raise DataError(f"{reason} Mend or remove it, or set `on_bad_file='skip'`.")
-    if not kept:
-        raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
-    return kept, skipped
+def _unwrapped(place: Path, found: Contents, classes: Collection[str]) -> tuple[Path, Contents]:
+    """Takes folders off that wrap all class folders, unless their name says which part of the data they are."""
+    while found.members and all(len(p.parts) > 2 for p in found.members):
+        first = {p.parts[0] for p in found.members}
+        name = next(iter(first))
+        if len(first) > 1 or part_of(name) or name in classes:
+            break
+        place, found = place / name, _inside(found, name)
+    return place, found
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {"image": decode, "audio": decode_sound, "text": read_text}
+def _inside(found: Contents, top: str) -> Contents:
+    """Returns what lies in a top folder that holds all members; what was left out beside it stays listed."""
+    below = found.below(PurePosixPath(top))
+    beside = [entry for entry in found.left if not entry.path.is_relative_to(top)]
+    return Contents(below.members, below.left + beside)
 
 
-def _defects(files: Sequence[Any], modality: str) -> Iterator[str | None]:
-    """Yields what is wrong with each file, or None; a few are read at a time, since decoding takes its time."""
-    workers = min(os.cpu_count() or 1, 16)
-    with ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(files), 16 * workers):
-            yield from pool.map(lambda file: _defect(file, modality), files[first : first + 16 * workers])
+class _Reader:
+    """Makes sources of what lies in a folder, as `from_folder` is asked to."""
+
+    def __init__(self, folder: Path, pattern: str | None, on_bad_file: BadFile, classes: Collection[str]) -> None:
+        self.folder, self.pattern, self.on_bad_file, self.classes = folder, pattern, on_bad_file, classes
+
+    def chosen(self, place: Path, found: Contents, parts: Mapping[str, Sequence[str]], split: str) -> Source | Splits:
+        """Reads the parts that a user names; of a lone one, the classes are in the order of the training part."""
+        tops = natural_order({path.parts[0] for path in found.members if len(path.parts) > 1})
+        lone = part_of(split) if "=" not in split else None
+        learned = [top for top in tops if part_of(top) == "train"]
+        if lone not in (None, "train") and learned:
+            parts = {"train": learned, str(lone): parts["train"]}
+        used = {top for some in parts.values() for top in some}
+        read = self.parts(place, found, parts, [top for top in tops if top not in used])
+        return read.train if len(parts) == 1 else read.parts[str(lone)] if lone else read
+
+    def parts(self, place: Path, found: Contents, parts: Mapping[str, Sequence[str]], aside: Sequence[str]) -> Splits:
+        """Reads each part; what lies aside is listed as left out."""
+        if not set(parts) & {"train"}:
+            empty = [str(e.path) for e in found.left if len(e.path.parts) == 1 and part_of(e.path.name) == "train"]
+            raise DataError(
+                f"{place} holds {listed(sorted(parts))} but no train folder"
+                f"{f' with files in it: {empty[0]} is empty' if empty else ''}. "
+                "Add one, or name one of them as the data."
+            )
+        inner = _same_wrapping({part: _joined(found, tops) for part, tops in parts.items()})
+        left = [e for e in found.left if e.path.parts[0] not in {t for tops in parts.values() for t in tops}]
+        left += [e for top in aside for e in _left_aside(found, top)]
+        stray = {path: str(member.file) for path, member in found.members.items() if len(path.parts) == 1}
+        left += [LeftOut(path, printable(name), "it lies beside the part folders.") for path, name in stray.items()]
+        inner["train"] = Contents(inner["train"].members, inner["train"].left + left)
+        sources: dict[str, Source] = {}
+        for part in ("train", "validation", "test"):
+            if part in inner:
+                where = place / parts[part][0]
+                labels = sources["train"].labels if sources else None
+                sources[part] = self.labelled(where, inner[part], labels=labels, part=part)
+        return Splits(**sources)
+
+    def labelled(
+        self,
+        place: Path,
+        found: Contents,
+        *,
+        labels: Sequence[str] | None = None,
+        part: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> Source:
+        """Reads files of one part with their classes."""
+        if self.pattern is not None:
+            order, files = ordered(found)
+            paths = [printable(str(member.file)) for member in files]
+            names = list(from_paths(paths, self.pattern, "`label_column`"))
+            notes = [*notes, *ambiguity_notes(paths, self.pattern, "label_column")]
+            return self._source(files, names, labels, found.left, notes)
+        found = self._without_unlabelled(place, found, least=2 if labels is None else 1)
+        order, files = ordered(found)
+        names = [canonical_name(str(p.parent)) for p in order]
+        if set(names) == {"."}:
+            raise DataError(_no_class_folders(place, found, len(order), part))
+        if "." in names:
+            stray = [member.file for path, member in zip(order, files, strict=True) if len(path.parts) == 1]
+            raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
+        refuse_folds(place, {path.parts[0] for path in order}, self.classes)
+        return self._source(files, names, labels, found.left, [*notes, *_form_notes(order)])
+
+    def _source(
+        self,
+        files: Sequence[Member],
+        names: Sequence[str],
+        labels: Sequence[str] | None,
+        left: Sequence[LeftOut],
+        notes: Sequence[str],
+    ) -> Source:
+        order = labels or natural_order(set(names))
+        similar = similarity_notes(order) if labels is None else []
+        return source_of_members(files, self.on_bad_file, left, names=names, labels=order, notes=[*notes, *similar])
+
+    def _without_unlabelled(self, place: Path, found: Contents, *, least: int) -> Contents:
+        """Leaves folders out whose name says that their files have no labels, where there are classes beside them."""
+        held = {
+            path: next(name for name in path.parts[:-1] if is_unlabelled(name))
+            for path in found.members
+            if any(is_unlabelled(name) and canonical_name(name) not in self.classes for name in path.parts[:-1])
+        }
+        if not held:
+            return found
+        members = {path: member for path, member in found.members.items() if path not in held}
+        names = {path: printable(str(found.members[path].file)) for path in held}
+        left = [LeftOut(path, names[path], _unlabelled_reason(top)) for path, top in held.items()]
+        classes = {path.parent for path in members}
+        if len(classes) < least:
+            tops = natural_order({*held.values()})
+            raise DataError(
+                f"{place} holds the folder {listed(tops)}, which is taken for examples without labels, and "
+                f"{len(classes)} class folders beside it; expected at least {least}. If it is a class, say so with "
+                f"classes={[f'{name}={name}' for name in tops]}."
+            )
+        return Contents(members, found.left + left)
 
 
-def _defect(file: Any, modality: str) -> str | None:
-    check = _CHECKS.get(modality)
-    if check is None:
-        return None
-    try:
-        check(file)
-    except DataError as error:
-        return str(error)
-    return None
+def _unlabelled_reason(top: str) -> str:
+    return (
+        f"the folder {top!r} is taken for examples without labels. If it is a class, say so with "
+        f"classes={[f'{top}={top}']}."
+    )
 
 
-def from_files(
-    paths: str | Path | Iterable[str | Path], *, modality: str | None = None, on_bad_file: BadFile = "error"
-) -> Source:
-    """Reads files and folders without labels, for prediction; folders are searched through.
+def _left_aside(found: Contents, top: str) -> list[LeftOut]:
+    reason = (
+        _unlabelled_reason(top)
+        if is_unlabelled(top)
+        else f"the folder {top!r} lies beside the part folders and is none of them."
+    )
+    return [
+        LeftOut(path, printable(str(member.file)), reason)
+        for path, member in found.members.items()
+        if path.parts[0] == top
+    ]
 
-    Args:
-        paths: one or more files and folders.
-        modality: what is taken of a folder's files, if it has any such; None takes all, which must be of one kind.
-        on_bad_file: as in `from_folder`.
 
-    Raises:
-        DataError: a path does not exist, nothing is found, or a bad file.
-    """
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    files: list[Any] = []
-    for entry in map(Path, given):
-        entry = entry.expanduser()
-        if entry.is_dir():
-            members = _members(entry)
-            # Where nothing is of the wanted kind, what is there says best what is wrong.
-            wanted = [p for p in members if modality in (None, modality_of(p.name))] or list(members)
-            files += [members[p] for p in sorted(wanted, key=lambda p: natural_key(str(p)))]
-        elif not entry.exists():
-            raise DataError(f"There is no file {entry}.")
-        elif modality_of(entry.name) is None:
-            known = sorted(e for endings in EXTENSIONS.values() for e in endings)
-            raise DataError(f"{entry} has an unknown ending; expected one of {listed(known)}.")
-        else:
-            files.append(entry)
-    if not files:
-        raise DataError(f"No files were found in {listed(given)}.")
-    return source_of_files(files, on_bad_file)
+def _joined(found: Contents, tops: Sequence[str]) -> Contents:
+    """Returns what lies in the folders of one part, by paths in them."""
+    members: dict[PurePosixPath, Member] = {}
+    left: list[LeftOut] = []
+    for top in tops:
+        below = found.below(PurePosixPath(top))
+        for path, member in below.members.items():
+            if path in members:
+                raise DataError(f"{members[path].file} and {member.file} are of the same part. Keep one folder for it.")
+            members[path] = member
+        left += below.left
+    return Contents(members, left)
+
+
+def _same_wrapping(parts: dict[str, Contents]) -> dict[str, Contents]:
+    """Takes folders off that wrap a part's class folders: test/test/cat, or images/ in all parts alike."""
+
+    def wrapper(found: Contents) -> str | None:
+        first = {path.parts[0] for path in found.members}
+        deep = all(len(path.parts) > 2 for path in found.members)
+        return next(iter(first)) if deep and len(first) == 1 else None
+
+    while True:
+        wraps = {part: wrapper(found) for part, found in parts.items()}
+        own = {part for part, name in wraps.items() if name and part_of(name) == part}
+        taken = set(parts) if all(wraps.values()) else own
+        if not taken:
+            return parts
+        parts = {part: _inside(found, wraps[part] or "") if part in taken else found for part, found in parts.items()}
+
+
+def _form_notes(paths: Sequence[PurePosixPath]) -> list[str]:
+    """Says which folders are one class because their names differ in the Unicode form alone."""
+    forms: dict[str, set[str]] = collections.defaultdict(set)
+    for path in paths:
+        forms[canonical_name(str(path.parent))].add(str(path.parent))
+    merged = natural_order(name for name, spelled in forms.items() if len(spelled) > 1)
+    return [
+        f"{len(forms[name])} folders are called {name!r}, in different Unicode forms of the same letters; they are one "
+        "class."
+        for name in merged
+    ]
+
+
+def _no_class_folders(place: Path, found: Contents, count: int, part: str | None) -> str:
+    tables = [entry.name for entry in found.left if PurePosixPath(entry.name).suffix.lower() in _TABLES]
+    table = f" If {tables[0]} holds the labels, name it as the data." if tables else ""
+    if part not in (None, "train"):
+        return (
+            f"The {part} part {place} holds {count} files but no class folders, so that they have no labels. Leave it "
+            f"out with split='train', or name the train folder as the data.{table}"
+        )
+    return (
+        f"{place} holds no class folders; expected at least two, each a folder with its files in it. "
+        f"If the files' names say the class, give a pattern of them: `label_column='{{}}_*'`.{table}"
+    )

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxtl.data.columns import Column, LazyList, Reading, Table, joined, parts_of, source_of
+from flaxtl.data.columns import Column, LazyList, Reading, Table
 from flaxtl.data.parquet import sniffed
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
 from flaxtl.places import expanded
@@ -23,7 +24,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
 
     Args:
         name: owner/name[:configuration], or a folder, of files or as `save_to_disk` wrote it.
-        split: see `columns.parts_of`; slices such as train[:10%] are understood.
+        split: see `set_parts.parts_of`; slices such as train[:10%] are understood.
         reading: which columns are what.
 
     Raises:
@@ -33,7 +34,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
     opened, place = _opened(datasets, name), f"hf:{name}"
     parts = parts_of(place, opened.names, split)
     tables = {part: _table(datasets, place, of, _read(opened, place, of)) for part, of in parts.items()}
-    return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
+    return sources_of(tables, parts, reading or Reading())
 
 
 def _datasets() -> Any:
@@ -95,7 +96,8 @@ def _column(datasets: Any, data: Any, name: str, feature: Any) -> Column:
     if type(feature) in kinds:
         return Column(values, kinds[type(feature)], kept=False)
     if isinstance(feature, dict) and {"bytes", "path"} <= set(feature):  # a file whose kind nobody wrote down
-        return Column(values, sniffed(values[0]) if len(values) else "text", kept=False)
+        first = next((value for value in values if value is not None), b"")
+        return Column(values, sniffed(first), kept=False)
     inner = getattr(feature, "feature", feature)
     names = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else ()
     return Column(LazyList(data.num_rows, functools.partial(_whole, data, name)), None, names)
@@ -119,4 +121,6 @@ class _Values(Sequence[Any]):
         value = self.data[int(i)][self.name]
         if not isinstance(value, dict):
             return value
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+        if value["bytes"] is not None:
+            return value["bytes"]
+        return None if value["path"] is None else Path(value["path"])

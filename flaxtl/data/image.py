@@ -54,15 +54,21 @@ class ZipMember:
     @property
     def size(self) -> int:
         """Bytes of the file as it was before it was packed."""
-        return _opened(self.archive, self.archive.stat().st_mtime_ns).getinfo(self.name).file_size
+        return _opened(self.archive, file_stamp(self.archive)).getinfo(self.name).file_size
 
     def read(self) -> bytes:
         """Returns the file's contents."""
-        return _opened(self.archive, self.archive.stat().st_mtime_ns).read(self.name)
+        return _opened(self.archive, file_stamp(self.archive)).read(self.name)
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Returns what changes when a file does: its size, its times of change, and which file it is."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev
 
 
 @functools.lru_cache(maxsize=16)
-def _opened(archive: Path, _changed: int) -> zipfile.ZipFile:
+def _opened(archive: Path, _stamp: tuple[int, ...]) -> zipfile.ZipFile:
     """Keeps an archive open: reading its directory anew for each member takes longer than the member."""
     return zipfile.ZipFile(archive)
 
@@ -95,6 +101,8 @@ def decode(raw: Any) -> np.ndarray:
             raw = raw.value()
             if hasattr(raw, "__array__"):
                 return _from_array(np.asarray(raw))
+        if raw is None:
+            raise DataError(f"{name} is missing (null).")
         if isinstance(raw, pillow.Image):
             return _from_pillow(raw)
         data = raw if isinstance(raw, bytes) else raw.read() if isinstance(raw, ZipMember) else Path(raw).read_bytes()

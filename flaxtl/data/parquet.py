@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxtl.data.columns import Column, Reading, Table, joined, parts_of, source_of
+from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
+from flaxtl.data.tables import divided
 from flaxtl.errors import DataError
 from flaxtl.places import expanded
 
@@ -28,17 +30,19 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
 
     Args:
         path: a file or a folder.
-        split: see `columns.parts_of`.
+        split: see `set_parts.parts_of`.
         reading: which columns are what.
 
     Raises:
         DataError: no such file, a damaged one, pyarrow is absent, or columns that cannot be used.
     """
     place = expanded(path)
+    if not place.is_dir() and split is None:
+        return divided(_table(place, [place]), reading or Reading())
     files = _by_split(place) if place.is_dir() else {place.stem: [place]}
     parts = parts_of(str(place), list(files), split)
     tables = {part: _table(place, files[name]) for part, name in parts.items()}
-    return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
+    return sources_of(tables, parts, reading or Reading())
 
 
 def parquet_table(path: str | Path) -> Table:
@@ -104,7 +108,8 @@ def _column(arrow: Any, name: str, said: Mapping[str, Any], folder: Path) -> Col
     files = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
     if files or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
         column = ArrowColumn(values, folder)
-        modality = _KINDS.get(str(said.get("_type"))) or sniffed(column[0] if len(column) else b"")
+        first = next((value for value in column if value is not None), b"")
+        modality = _KINDS.get(str(said.get("_type"))) or sniffed(first)
         return Column(column, modality, kept=False)
     if pyarrow.types.is_list(kind) and pyarrow.types.is_floating(kind.value_type):
         return Column(values.to_pylist(), "array")
@@ -146,4 +151,6 @@ class ArrowColumn(Sequence[Any]):
         value = self.values[i].as_py()
         if not isinstance(value, dict):
             return value
-        return value["bytes"] if value["bytes"] is not None else self.folder / str(value["path"])
+        if value["bytes"] is not None:
+            return value["bytes"]
+        return None if value["path"] is None else self.folder / str(value["path"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,12 @@ def content_of(value: Any) -> bytes:
         return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return content_of([content_of(getattr(value, f.name)) for f in dataclasses.fields(value)])
+    if value is None:
+        return b""
+    if isinstance(value, Path):  # a table may name a file; its name says nothing of its content
+        return value.read_bytes()
     array = np.asarray(value)
     if array.dtype == object:
-        return repr(value).encode("utf-8", "surrogatepass")
+        # The text of a long array is shortened, and its bytes are addresses.
+        return content_of(list(array.flat)) if array.ndim else repr(value).encode("utf-8", "surrogatepass")
     return f"{array.dtype}{array.shape}".encode() + array.tobytes()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from flaxtl.data.names import canonical_name
+from flaxtl.data.patterns import ambiguity_notes, from_paths
 from flaxtl.data.source import Source, Splits, natural_order
 from flaxtl.errors import ConfigError, DataError, did_you_mean, listed
-
-HOLE = "{}"
 
 
 def select(
@@ -47,7 +46,7 @@ def select(
         return _of_one(data, group_by, classes, limit, seed, known)
     if known:
         there = {name for part in data.parts.values() for name in part.labels}
-        _require_known([name for name in class_map(classes) if name not in there], sorted(there))
+        _require_known(class_map(classes), sorted(there))
     limits = {"train": limit}
     parts = {name: _of_one(part, group_by, classes, limits.get(name), seed, False) for name, part in data.parts.items()}
     order = parts["train"].labels
@@ -58,7 +57,8 @@ def _of_one(
     source: Source, group_by: str | None, classes: Sequence[str], limit: int | None, seed: int, known: bool
 ) -> Source:
     if group_by is not None:
-        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "group_by"))
+        notes = (*source.notes, *ambiguity_notes(source.keys, group_by, "group_by"))
+        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "`group_by`"), notes=notes)
     if classes:
         source = renamed(source, classes, known=known)
     return source if limit is None else source.subset(limited(source, limit, seed))
@@ -82,6 +82,7 @@ def held_groups(source: Source, groups: Sequence[str]) -> Splits:
     if source.groups is None:
         raise DataError("`test_groups` names groups, but the data has none. Say with `group_by` what they are.")
     there = set(source.groups)
+    groups = [canonical_name(group) if group not in there else group for group in groups]
     unknown = [group for group in groups if group not in there]
     if unknown:
         near = did_you_mean(unknown[0], there) or f" The groups are {listed(natural_order(there))}."
@@ -92,47 +93,13 @@ def held_groups(source: Source, groups: Sequence[str]) -> Splits:
     return Splits(source.subset(~held), test=source.subset(held))
 
 
-def from_paths(paths: Sequence[str], pattern: str, setting: str) -> tuple[str, ...]:
-    """Reads a name off each path.
-
-    Args:
-        paths: of files.
-        pattern: as many last parts of a path, with {} where the name stands and * for what does not matter, each as
-            short as can be.
-        setting: which setting it is, for the message.
-
-    Raises:
-        DataError: a path that does not match.
-        ConfigError: a pattern without {}.
-
-    Example:
-        >>> from_paths(['fsdd/7_jackson_32.wav', 'fsdd/0_theo_1.wav'], '*_{}_*', 'group_by')
-        ('jackson', 'theo')
-        >>> from_paths(['scans/patient4/left.png'], '{}/*', 'group_by')
-        ('patient4',)
-    """
-    if pattern.count(HOLE) != 1:
-        raise ConfigError(
-            f"`{setting}` is {pattern!r}; expected a column of a table, or for files a pattern with {{}} where the "
-            "name stands, such as '*_{}_*.wav' for the middle of 7_jackson_32.wav."
-        )
-    signs = {"*": "[^/]*?", "?": "[^/]", HOLE: "([^/]+?)"}
-    words = re.split(r"(\{\}|\*|\?)", pattern.strip("/"))
-    expression = re.compile("".join(signs.get(word, re.escape(word)) for word in words))
-    depth = len(PurePosixPath(pattern.strip("/")).parts)
-    found = [expression.fullmatch("/".join(PurePosixPath(path).parts[-depth:])) for path in paths]
-    odd = [path for path, match in zip(paths, found, strict=True) if match is None]
-    if odd:
-        raise DataError(f"`{setting}` {pattern!r} does not match {len(odd)} of {len(paths)} paths: {listed(odd, 3)}.")
-    return tuple(match[1] for match in found if match is not None)
-
-
 def class_map(entries: Sequence[str]) -> dict[str, str | None]:
     """Reads what is to be done with classes.
 
     Args:
-        entries: 'old=new' renames, 'old=' leaves out, a bare 'name' keeps; commas may separate several, and a
-            backslash before a comma or an equals sign keeps it.
+        entries: 'old=new' renames, 'old=' leaves out, a bare 'name' keeps; 'name=name' changes nothing, and says that
+            a folder is a class even if it is called like a part of the data or "unknown". Commas may separate several,
+            and a backslash before a comma or an equals sign keeps it.
 
     Returns:
         New name by old name, None for those left out.
@@ -142,19 +109,30 @@ def class_map(entries: Sequence[str]) -> dict[str, str | None]:
         {'a': 'b', 'c': None, 'd': 'd'}
     """
     found: dict[str, str | None] = {}
-    for entry in (part for text in entries for part in re.split(r"(?<!\\),", text) if part):
-        old, *new = (re.sub(r"\\([,=])", r"\1", side).strip() for side in re.split(r"(?<!\\)=", entry))
+    for entry, (old, *new) in _read(entries):
         if len(new) > 1 or not old or old in found:
             raise ConfigError(f"`classes` holds {entry!r}; expected old=new, old= or name, each class once.")
         found[old] = old if not new else new[0] or None
     return found
 
 
-def _bare(changes: Mapping[str, str | None]) -> bool:
-    return any(old == new for old, new in changes.items())
+def _read(entries: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for entry in (part for text in entries for part in re.split(r"(?<!\\),", text) if part):
+        sides = re.split(r"(?<!\\)=", entry)
+        yield entry, [canonical_name(re.sub(r"\\([,=])", r"\1", side).strip()) for side in sides]
 
 
-def _require_known(unknown: Sequence[str], labels: Sequence[str]) -> None:
+def _only_named(entries: Sequence[str]) -> bool:
+    """Whether a bare name is among them, so that all other classes are left out."""
+    return any(len(sides) == 1 for _, sides in _read(entries))
+
+
+def _require_known(changes: Mapping[str, str | None], labels: Sequence[str]) -> None:
+    """Refuses names that the data lacks; 'name=name' may name a folder that holds class folders."""
+    there = {canonical_name(label) for label in labels}
+    folders = {name for label in there for name in label.split("/")}
+    unknown = [name for name in changes if canonical_name(name) not in there]
+    unknown = [name for name in unknown if changes[name] != name or name not in folders]
     if unknown:
         near = did_you_mean(unknown[0], labels) or f" The classes are {listed(labels)}."
         raise DataError(f"`classes` names {listed(map(repr, unknown))}, which the data does not have.{near}")
@@ -180,9 +158,11 @@ def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> So
     if source.task != "classification":
         raise DataError(f"`classes` is for data with one class an example; this is {source.task}.")
     changes = class_map(classes)
+    form = {canonical_name(name): name for name in source.labels}  # a model's labels keep their own spelling
+    changes = {form.get(name, name): new for name, new in changes.items()}
     if known:
-        _require_known([name for name in changes if name not in source.labels], source.labels)
-    rest = (lambda name: None) if _bare(changes) else (lambda name: name)
+        _require_known(changes, source.labels)
+    rest = (lambda name: None) if _only_named(classes) else (lambda name: name)
     new = [changes[name] if name in changes else rest(name) for name in source.labels]
     labels = tuple(dict.fromkeys(name for name in new if name is not None))
     place = {name: i for i, name in enumerate(labels)}

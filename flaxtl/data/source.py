@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flaxtl.card import Task
+from flaxtl.card import Columns, Task
+from flaxtl.data.cells import class_names, is_missing
+from flaxtl.data.names import canonical_name
 from flaxtl.errors import DataError, listed
 
 UNLABELLED = -1
@@ -47,8 +49,12 @@ class Source:
         keys: one an example.
         weights: float32 [n].
         groups: one an example, or None.
-        skipped: (path, reason) of unreadable files that were left out.
+        skipped: (path, reason) of the files that were left out, because they cannot be read or are no data.
         task: what the targets are: "classification", "multilabel" or "regression".
+        notes: what the user should know of how the data was read, one sentence each.
+        columns: the columns of a table that it was read from, or None.
+        details: what else a table says of each example and predictions should show, such as its id: name → one an
+            example.
 
     Example:
         >>> source = Source.of('text', ['good', 'bad'], ['yes', 'no'])
@@ -65,6 +71,9 @@ class Source:
     groups: tuple[str, ...] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     task: Task = "classification"
+    notes: tuple[str, ...] = ()
+    columns: Columns | None = None
+    details: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -77,42 +86,49 @@ class Source:
         keys: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         skipped: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> Source:
-        """Builds a source from class names, one an example.
+        """Builds a source from class names, one an example; names that differ only in their Unicode form are one class.
 
         Args:
             modality: what the examples are.
             raw: the examples.
-            names: the class name of each; None leaves them unlabelled.
+            names: the class name of each, or a class number; None leaves them unlabelled.
             labels: the order of the classes; by default natural order, '2' before '10'.
             keys: what identifies each; by default its number.
             groups: the group of each.
             skipped: what was left out, and why.
+            notes: on how the data was read.
 
         Raises:
-            DataError: lengths that differ, a label that occurs twice, or a name that is not among the labels.
+            DataError: lengths that differ, a label that occurs twice, a name that is missing (None, NaN) or that is not
+                among the labels.
         """
         n = len(raw)
         for what, values in (("targets", names), ("keys", keys), ("groups", groups)):
             if values is not None and len(values) != n:
                 raise DataError(f"There are {n} inputs but {len(values)} {what}.")
+        names = None if names is None else _class_names(names)
         order = tuple(labels) if labels is not None else natural_order({} if names is None else set(names))
         twice = [name for name, count in collections.Counter(order).items() if count > 1]
         if twice:
             raise DataError(
                 f"The labels {listed(twice)} occur more than once; expected a name of its own for each class."
             )
+        order = tuple(dict.fromkeys(map(canonical_name, order)))
         index = {name: i for i, name in enumerate(order)}
         if names is None:
             targets = np.full(n, UNLABELLED, np.int32)
         else:
-            unknown = natural_order({name for name in names if name not in index})
+            form = {name: canonical_name(name) for name in set(names)}
+            unknown = natural_order({name for name in form.values() if name not in index})
             if unknown:
                 raise DataError(f"The classes {listed(unknown)} are not among the known ones: {listed(order)}.")
-            targets = np.array([index[name] for name in names], np.int32)
+            targets = np.array([index[form[name]] for name in names], np.int32)
         names_of = tuple(keys) if keys is not None else tuple(map(str, range(n)))
         group = None if groups is None else tuple(groups)
-        return cls(modality, raw, targets, order, names_of, np.ones(n, np.float32), group, tuple(skipped))
+        weights = np.ones(n, np.float32)
+        return cls(modality, raw, targets, order, names_of, weights, group, tuple(skipped), notes=tuple(notes))
 
     def with_outputs(self, values: Any, labels: Sequence[str], task: Task) -> Source:
         """Returns the source with several outputs an example in place of one class.
@@ -174,6 +190,7 @@ class Source:
             keys=tuple(self.keys[i] for i in chosen),
             weights=self.weights[chosen],
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
+            details={name: [values[i] for i in chosen] for name, values in self.details.items()},
         )
 
     def with_labels(self, labels: Sequence[str]) -> Source:
@@ -186,25 +203,27 @@ class Source:
             return self
         if self.task != "classification":
             return self._with_outputs_like(labels)
+        # A model keeps its own spelling; what is compared is the canonical form of both.
+        place = {canonical_name(name): i for i, name in enumerate(labels)}
         used = {self.labels[t] for t in np.unique(self.targets) if t != UNLABELLED}
-        unknown = natural_order(used - set(labels))
+        unknown = natural_order(name for name in used if canonical_name(name) not in place)
         if unknown:
             raise DataError(
                 f"The data has the classes {listed(unknown)}, which are not among the model's: {listed(labels)}. "
                 "Rename or leave out these classes."
             )
-        place = {name: i for i, name in enumerate(labels)}
-        table = np.array([place.get(name, UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
+        table = np.array([place.get(canonical_name(name), UNLABELLED) for name in self.labels] + [UNLABELLED], np.int32)
         return dataclasses.replace(self, targets=table[self.targets], labels=tuple(labels))
 
     def _with_outputs_like(self, labels: Sequence[str]) -> Source:
         """Puts outputs in another order; a label that no example here has may be absent, a number may not."""
-        unknown = natural_order(set(self.labels) - set(labels))
-        missing = natural_order(set(labels) - set(self.labels)) if self.task == "regression" else ()
+        place = {canonical_name(name): k for k, name in enumerate(self.labels)}
+        wanted = [canonical_name(name) for name in labels]
+        unknown = set(place) - set(wanted)
+        missing = set(wanted) - set(place) if self.task == "regression" else ()
         if unknown or missing:
             raise DataError(f"The outputs are called {listed(self.labels)}; expected {listed(labels)}.")
-        place = {name: k for k, name in enumerate(self.labels)}
-        columns = [self.targets[:, place[n]] if n in place else np.zeros(len(self), np.float32) for n in labels]
+        columns = [self.targets[:, place[n]] if n in place else np.zeros(len(self), np.float32) for n in wanted]
         return dataclasses.replace(self, targets=np.stack(columns, axis=1), labels=tuple(labels))
 
 
@@ -227,6 +246,26 @@ class Splits:
         """The parts that there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+
+def _class_names(names: Sequence[Any]) -> Sequence[str]:
+    """Returns names as strings; of those that are strings already nothing is changed."""
+    values = list(names)
+    if all(isinstance(name, str) for name in values):
+        return values
+    bare = [i for i, name in enumerate(values) if is_missing(name)]
+    if bare:
+        raise DataError(
+            f"{len(bare)} of {len(values)} targets are missing: {values[bare[0]]!r} is that of example {bare[0]}. Give "
+            "these examples labels or remove them."
+        )
+    odd = [i for i, name in enumerate(values) if not np.isscalar(name) and np.ndim(name) > 0]
+    if odd:
+        raise DataError(
+            f"The target of example {odd[0]} is {type(values[odd[0]]).__name__}; expected one class an example. For "
+            "several outputs use with_outputs."
+        )
+    return class_names(values)
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import collections
-import csv
-import io
+import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxtl.card import Task
-from flaxtl.data.columns import Column, Reading, Table, source_of
+from flaxtl.data.columns import Column, Reading, Table
+from flaxtl.data.delimited import read_delimited, read_text_file
 from flaxtl.data.folder import BadFile
-from flaxtl.data.source import Source
+from flaxtl.data.names import canonical_name
+from flaxtl.data.reading import source_of
+from flaxtl.data.set_parts import sources_of, tables_by_column
+from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, listed
 from flaxtl.places import expanded
 
@@ -27,23 +28,24 @@ def from_csv(
     input_column: str | None = None,
     label_column: str | None = None,
     group_by: str | None = None,
-    task: Task = "classification",
+    task: Task | None = None,
     on_bad_file: BadFile = "error",
 ) -> Source:
     """Reads a CSV (or .tsv) file with a header line.
 
     Args:
-        path: the table.
+        path: the table; semicolons or tabs between its fields are noticed.
         input_column: holds paths, relative to the table's folder, or the text itself; "a,b" for pairs of texts, or for
-            several columns of numbers. Guessed by its name; where all but the labels are numbers, these are the input.
-        label_column: holds class names, for multilabel also several labels with ; or | or , between them; "a,b" for
-            several outputs. Guessed by its name.
+            several columns of numbers. Inferred from names and contents; where all but the labels are numbers, these
+            are the input.
+        label_column: holds class names, for multilabel also several labels with ; or | or , between them, or lists;
+            "a,b" for several outputs. Inferred from names and contents.
         group_by: holds the group of each example, or a pattern of paths with {} where the group stands.
-        task: what the labels are.
+        task: what the labels are; None infers it where that is clear. What is inferred is said in the source's notes.
         on_bad_file: what to do with an unreadable file.
 
     Raises:
-        DataError: the table is missing, empty or not UTF-8, lacks a column, or names missing files.
+        DataError: the table is missing, empty or not UTF-8, lacks a column or labels, or names missing files.
     """
     reading = Reading(input_column, label_column, group_by, task, on_bad_file)
     return source_of(_csv_table(expanded(path)), reading)
@@ -55,12 +57,33 @@ def from_jsonl(
     input_column: str | None = None,
     label_column: str | None = None,
     group_by: str | None = None,
-    task: Task = "classification",
+    task: Task | None = None,
     on_bad_file: BadFile = "error",
 ) -> Source:
     """Reads a file with one JSON object a line; as `from_csv` otherwise."""
     reading = Reading(input_column, label_column, group_by, task, on_bad_file)
     return source_of(_jsonl_table(expanded(path)), reading)
+
+
+def from_table(path: str | Path, reading: Reading) -> Source | Splits:
+    """Reads a table by its ending; a column `split` of train, validation and test divides it.
+
+    Raises:
+        DataError: as `from_csv`.
+    """
+    return divided(read_table(path), reading)
+
+
+def divided(table: Table, reading: Reading) -> Source | Splits:
+    """Makes a source of a table, or of its parts where a column says which part of the data each row is."""
+    named = ",".join(filter(None, (reading.input_column, reading.label_column, reading.group_by))).split(",")
+    parts = tables_by_column(table)
+    if parts is None or parts[0] in named:
+        return source_of(table, reading)
+    column, tables = parts
+    note = f"The column {column!r} says which rows are for training, validation and test."
+    tables["train"] = dataclasses.replace(tables["train"], notes=(*table.notes, note))
+    return sources_of(tables, {part: part for part in tables}, reading)
 
 
 def read_table(path: str | Path) -> Table:
@@ -74,51 +97,38 @@ def read_table(path: str | Path) -> Table:
 
 
 def _csv_table(file: Path) -> Table:
-    # Lines end where RFC 4180 says, not at the other separators of Unicode, which may stand inside a field.
-    lines = io.StringIO(_text(file), newline="")
-    reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
-    rows = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise DataError(f"Line {reader.line_num} of {file} has another number of fields than the header has.")
-            rows.append(row)
-    except csv.Error as error:
-        raise DataError(f"{file} is not a well-formed table at line {reader.line_num}: {error}.") from error
-    twice = [name for name, count in collections.Counter(reader.fieldnames or ()).items() if count > 1]
-    if twice:
-        raise DataError(f"{file} has more than one column {listed(map(repr, twice))}; expected names that differ.")
-    return _table(file, rows)
+    found = read_delimited(file)
+    columns = {name: Column([row[k] for row in found.rows]) for k, name in enumerate(found.names)}
+    return _table(file, columns, found.lines, header=True, notes=found.notes)
 
 
 def _jsonl_table(file: Path) -> Table:
-    rows = []
-    for number, line in enumerate(_text(file).split("\n"), 1):
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    for number, line in enumerate(read_text_file(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
-            raise DataError(f"Line {number} of {file} is not JSON: {error}.") from error
+            raise DataError(f"Line {number} of {file} is not JSON: {error}. Expected one object a line.") from error
+        except ValueError as error:
+            raise DataError(f"Line {number} of {file} {error}.") from error
         if not isinstance(row, dict):
-            raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected an object.")
+            raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected one object a line.")
         rows.append(row)
-    return _table(file, rows)
-
-
-def _table(file: Path, rows: Sequence[dict[str, Any]]) -> Table:
+        lines.append(number)
     names = dict.fromkeys(key for row in rows for key in row)
-    columns = {name: Column([row.get(name) for row in rows]) for name in names}
-    return Table(str(file), file.name, columns, len(rows), file.parent)
+    return _table(file, {name: Column([row.get(name) for row in rows]) for name in names}, lines)
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"There is no table {file}.") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error}.") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{file} is not UTF-8 at line {line}. Save it as UTF-8.") from error
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [canonical_name(name) for name, _ in pairs]
+    found = dict(zip(names, (value for _, value in pairs), strict=True))
+    if len(found) < len(pairs):
+        raise ValueError(f"has {listed(repr(n) for n in found if names.count(n) > 1)} more than once")
+    return found
+
+
+def _table(file: Path, columns: dict[str, Column], lines: list[int], **more: Any) -> Table:
+    return Table(str(file), file.name, columns, len(lines), file.parent, unit="line", places=lines, **more)

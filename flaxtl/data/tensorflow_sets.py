@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from flaxtl.data.audio import Clip
-from flaxtl.data.columns import Column, LazyList, Reading, Table, joined, parts_of, source_of
+from flaxtl.data.columns import Column, LazyList, Reading, Table
+from flaxtl.data.set_parts import parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, did_you_mean, listed
 from flaxtl.places import expanded
@@ -33,7 +34,7 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
 
     Args:
         name: name[/config][:version], or the directory of one version.
-        split: see `columns.parts_of`; slices such as train[:10%] are understood.
+        split: see `set_parts.parts_of`; slices such as train[:10%] are understood.
         reading: which features are what; by default those that the set calls its supervised keys.
 
     Raises:
@@ -49,7 +50,7 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
         )
     parts = parts_of(f"tfds:{name}", list(builder.info.splits), split)
     tables = {part: _table(builder, f"tfds:{name}", of) for part, of in parts.items()}
-    return joined({part: source_of(table, reading or Reading()) for part, table in tables.items()})
+    return sources_of(tables, parts, reading or Reading())
 
 
 def _prepared(name: str) -> Path:
@@ -57,7 +58,7 @@ def _prepared(name: str) -> Path:
     given = expanded(name)
     if (given / "dataset_info.json").is_file():
         return given
-    root = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     path, _, version = name.partition(":")
     folder = root / path
     versions = _versions(folder)

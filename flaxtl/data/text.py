@@ -17,7 +17,7 @@ import numpy as np
 
 from flaxtl.card import Text
 from flaxtl.data.augment import Changes
-from flaxtl.data.image import UNREADABLE, ZipMember
+from flaxtl.data.image import UNREADABLE, ZipMember, file_stamp
 from flaxtl.data.records import Record
 from flaxtl.data.rows import Form
 from flaxtl.errors import CardError, DataError
@@ -48,14 +48,14 @@ class TokenizerFile:
             CardError: there is no such file.
         """
         try:
-            found = Path(path).stat()
+            stamp = file_stamp(Path(path))
         except OSError as error:
             raise CardError(f"The tokenizer {path} cannot be read: {error.strerror}.") from error
-        return cls(_digest(Path(path), found.st_mtime_ns, found.st_size), Path(path))
+        return cls(_digest(Path(path), stamp), Path(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, _changed: int, _size: int) -> str:
+def _digest(path: Path, _stamp: tuple[int, ...]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -94,6 +94,8 @@ def read_text(raw: Any) -> str:
     name = "A text" if isinstance(raw, (str, bytes)) else f"The text {raw}"
     if isinstance(raw, Record):
         raw = raw.value()
+        if raw is None:
+            raise DataError(f"{name} is missing (null).")
     if isinstance(raw, str):
         return raw
     if not isinstance(raw, (bytes, Path, ZipMember)):

@@ -99,8 +99,10 @@ def _sound(raw: Any) -> SoundTraits:
         import soundfile
 
         try:
-            said = soundfile.info(io.BytesIO(stored) if isinstance(stored, bytes) else str(stored))
-            return SoundTraits(said.frames, said.samplerate, said.channels)
+            with io.BytesIO(stored) if isinstance(stored, bytes) else open(stored, "rb") as stream:
+                said = soundfile.info(stream)
+            if 0 < said.frames < 1 << 62:  # a stream's header leaves its length open
+                return SoundTraits(said.frames, said.samplerate, said.channels)
         except soundfile.SoundFileError:
             pass  # decoding says what is wrong with it
     clip = decode_sound(stored)

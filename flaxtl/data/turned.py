@@ -39,6 +39,7 @@ def with_turned_classes(source: Source) -> Source:
     suffix = ("", "@90", "@180", "@270")
     return dataclasses.replace(
         source,
+        details={},
         raw=[Turned(raw, quarters) for quarters in range(4) for raw in source.raw],
         targets=np.tile(source.targets, 4) + (turns * c).astype(np.int32),
         labels=tuple(name + s for s in suffix for name in source.labels),

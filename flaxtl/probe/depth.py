@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxtl.activations import Store
-from flaxtl.activations.identity import shelf_of
+from flaxtl.activations.identity import example_digests, shelf_of
 from flaxtl.activations.store import RowForm
 from flaxtl.data import Loader, Source
 from flaxtl.data.rows import Row
@@ -143,7 +143,7 @@ def _proposal(depths: Sequence[Depth], segments: Sequence[str]) -> tuple[str, st
 def _pooled(model: Model, source: Source, store: Store | None, report: Callable[[int], None]) -> list[np.ndarray]:
     """Returns the averages float [examples, features] after each segment before the head."""
     border = model.network.border
-    digests = None if store is None else store.digests(source.raw, source.modality)
+    digests = None if store is None else example_digests(source.raw, source.modality)
     shelf = "pooled-" + shelf_of(model, border)
     if store is not None and digests is not None:
         rows = store.find(shelf, digests)

@@ -135,8 +135,8 @@ def solve_head(
     outputs = winner.outputs(place)
     temperature, shift = _calibration(outputs, problem)
     held_out = _over_folds(outputs) + shift.astype(np.float32)
-    groups = 0 if problem.groups is None else len(np.unique(problem.groups))
-    cv = CvResult(True, "", tuple(rows), chosen, held_out, len(parts), groups)
+    together = 0 if problem.groups is None else len(np.unique(problem.groups))
+    cv = CvResult(True, "", tuple(rows), chosen, held_out, len(parts), together)
     return _head(problem, winner, place, temperature, shift, cv)
 
 

@@ -57,7 +57,7 @@ def keep_predictions(
         The file.
     """
     file = Path(directory) / FILE_NAME
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow([*_COLUMNS, *labels])
         for key, target, row in zip(keys, targets, np.asarray(probabilities, np.float64), strict=True):

@@ -77,7 +77,7 @@ def write(
         sections=[s for s in sections if s.said or s.plots or s.tables or s.examples or s.code],
     )
     file = run / FILE_NAME
-    file.write_text(page, encoding="utf-8")
+    file.write_text(page, encoding="utf-8", errors="backslashreplace")
     return file
 
 

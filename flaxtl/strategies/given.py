@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import data
-from flaxtl.card import Card, Text
+from flaxtl.card import Card, Columns, Text
 from flaxtl.convert import load
 from flaxtl.data import Source, Splits
+from flaxtl.data.contents import skipped_notes
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.text import TextPreprocess, cut_texts
 from flaxtl.data.traits import adaptations
-from flaxtl.errors import ConfigError, DataError, listed, shown
+from flaxtl.errors import ConfigError, DataError, shown
 from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
 
@@ -31,19 +32,28 @@ def model_of(given: Any) -> Model:
     return given if isinstance(given, Model) else load(given)
 
 
-def opened(given: Any, options: configs.Data, seed: int = 0) -> Splits:
+def opened(
+    given: Any,
+    options: configs.Data,
+    seed: int = 0,
+    columns: Columns | None = None,
+    known_classes: Sequence[str] = (),
+) -> Splits:
     """Opens data by its name, or takes it as it is, and selects from it what the settings say.
 
     Args:
         given: what `data.open_source` takes, a Source, or Splits.
         options: how it is read.
         seed: of a limit.
+        columns: of an earlier table, see `data.open_source`.
+        known_classes: names that are classes whatever they look like, see `data.open_source`.
 
     Raises:
         DataError: it is none of these, or cannot be read.
     """
     if isinstance(given, (str, os.PathLike)):
-        found = data.open_source(os.fspath(given), **dataclasses.asdict(options), seed=seed)
+        known: dict[str, Any] = {"columns": columns, "known_classes": known_classes}
+        found = data.open_source(os.fspath(given), **dataclasses.asdict(options), seed=seed, **known)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}
@@ -70,7 +80,7 @@ def measured(given: Any, card: Card, options: configs.Data) -> Source:
     # Groups matter to splits alone, and a class that is renamed need not occur here.
     group_by = options.group_by if options.test_groups else None
     reading = dataclasses.replace(options, task=card_task, group_by=group_by, classes=(), limit=None)
-    splits = opened(given, reading)
+    splits = opened(given, reading, columns=card.columns, known_classes=card.labels)
     source = splits.test or splits.validation or splits.train
     require_labelled(source)
     card.require_modality(source.modality)
@@ -85,7 +95,7 @@ def held_out(given: Any, train: Source, options: configs.Data = configs.Data()) 
         return None
     columns: dict[str, Any] = {"input_column": options.input_column, "label_column": options.label_column}
     reading = configs.Data(**columns, task=train.task, on_bad_file=options.on_bad_file)
-    splits = opened(given, reading)
+    splits = opened(given, reading, columns=train.columns, known_classes=train.labels)
     source = data.select(splits.test or splits.validation or splits.train, classes=options.classes, known=False)
     assert isinstance(source, Source)
     require_labelled(source)
@@ -119,19 +129,18 @@ def fitted(model: Model, source: Source) -> Model:
 
 
 def known_of(model: Model, parts: Mapping[str, Source | None]) -> list[str]:
-    """Says what the user should know of the data: files left out, examples adapted, examples on both sides.
+    """Says what the user should know of the data: how it was read, files left out, examples adapted or on both sides.
 
     Args:
         model: that takes them.
         parts: "train" and others by name.
     """
     there = {name: part for name, part in parts.items() if part is not None}
-    notes = []
+    notes: list[str] = []
     for name, part in there.items():
-        if part.skipped:
-            whose = "" if name == "train" else f" of the {name} data"
-            names = listed(path for path, _ in part.skipped)
-            notes.append(f"{len(part.skipped)} unreadable files{whose} were skipped: {names}.")
+        notes += skipped_notes(part.skipped, "" if name == "train" else f" of the {name} data")
+        fresh = [note for note in part.notes if note not in notes]
+        notes += fresh if name == "train" else [f"Of the {name} data: {note}" for note in fresh]
     notes += adaptations(list(there.values()), model.card.input)
     preprocess = model.pipeline.preprocess
     if isinstance(preprocess, TextPreprocess):

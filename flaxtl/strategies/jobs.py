@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -216,7 +217,10 @@ def _run(
     work.engine = Engine.of(config.run.parallel, microbatch=config.run.microbatch)
     work.memory_gigabytes = config.run.memory_gigabytes
     work.shown = shown and processes.first()
-    work.notes += known_of(model, {"train": work.train, "validation": work.validation, "test": test})
+    known = known_of(model, {"train": work.train, "validation": work.validation, "test": test})
+    work.notes += known
+    for sentence in known if work.shown else ():  # before training, which may take long; the summary repeats them
+        print(f"note: {sentence}", file=sys.stderr)
     work.notes += _parts(config, work.engine)
     scale = OutputScale.of(work.train)
     work.train, work.validation = scale.applied(work.train), scale.applied(work.validation)
@@ -227,7 +231,8 @@ def _run(
     model = scale.undone(execute(work, model, phases))
     model = model if decision is None else decision.calibrated(model)
     seconds = time.perf_counter() - began
-    model = dataclasses.replace(model, card=model.card.with_provenance(**_with_figure(provenance, work.evidence)))
+    card = model.card.with_provenance(**_with_figure(provenance, work.evidence))
+    model = dataclasses.replace(model, card=dataclasses.replace(card, columns=work.train.columns))
     if run is not None:
         if processes.first():
             model.save(run.model, overwrite=run.resumed)

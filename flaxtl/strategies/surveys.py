@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxtl import data
-from flaxtl.activations import Store, default_folder
+from flaxtl.activations import Store
 from flaxtl.convert import load
 from flaxtl.data import Source
 from flaxtl.model import Model
@@ -82,7 +82,7 @@ def store_at(place: str, limit: float = 10e9) -> Store | None:
     """Returns the store that a setting names: "auto" is the user's own, "off" none."""
     if place == "off":
         return None
-    return Store(default_folder() if place == "auto" else place, limit=limit)
+    return Store.of_user(limit=limit) if place == "auto" else Store(place, limit=limit)
 
 
 def _chosen(examples: Any, config: ProbeConfig | RankConfig) -> Source:

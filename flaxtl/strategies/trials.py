@@ -270,7 +270,7 @@ def peak_memory() -> Iterator[Callable[[], float | None]]:
     reset = False
     if sys.platform == "linux":
         try:
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
             reset = True
         except OSError:  # a sandbox may forbid it
             reset = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from flaxtl import checkpoint, processes
 from flaxtl.activations import Store, enter
-from flaxtl.activations.identity import View
+from flaxtl.activations.identity import View, example_digests, is_file
 from flaxtl.data import Entry, Source
 from flaxtl.model import Model
 from flaxtl.strategies.augmenting import on_host
@@ -99,10 +99,12 @@ class Work:
             return enter(model, source, start, self.store, views=views, report=lambda done: report(done, ""))
 
     def fingerprint(self) -> str:
-        """Returns a digest of which examples are trained and judged on, by their keys, classes and weights."""
+        """Returns a digest of which examples are trained and judged on: keys, classes, weights, and files' contents."""
         digest = hashlib.sha256()
         for source in (self.train, self.validation):
             if source is not None:
                 digest.update(repr((source.modality, source.labels, source.keys)).encode())
                 digest.update(source.targets.tobytes() + source.weights.tobytes())
+                files = [raw for raw in source.raw if is_file(raw, source.modality)]
+                digest.update(b"".join(example_digests(files, source.modality) or ()))
         return digest.hexdigest()

@@ -47,7 +47,7 @@ def free(root: Path = _ROOT) -> int | None:
 def _line(file: Path, name: str) -> int | None:
     """Returns the bytes of a line such as "VmRSS:  1024 kB"."""
     try:
-        found = re.search(rf"^{name}:\s+(\d+) kB", file.read_text(), re.MULTILINE)
+        found = re.search(rf"^{name}:\s+(\d+) kB", file.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return None if found is None else int(found[1]) * 1024
@@ -63,7 +63,7 @@ def _groups(root: Path) -> Iterator[tuple[int, int]]:
 
 def _folders(root: Path) -> Iterator[tuple[Path, tuple[str, str]]]:
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     base = root / "sys/fs/cgroup"
@@ -81,7 +81,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, tuple[str, str]]]:
 
 def _number(file: Path) -> int | None:
     try:
-        text = file.read_text().strip()
+        text = file.read_text(encoding="utf-8").strip()
     except OSError:
         return None
     return int(text) if text.isdigit() else None
@@ -89,7 +89,9 @@ def _number(file: Path) -> int | None:
 
 def _droppable(folder: Path) -> int:
     try:
-        found = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(encoding="utf-8"), re.MULTILINE
+        )
     except OSError:
         return 0
     return 0 if found is None else int(found[1])

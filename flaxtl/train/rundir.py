@@ -110,7 +110,7 @@ class RunDirectory:
         if not processes.first():
             return
         file = self.path / METRICS
-        with _writing(file), file.open("a", encoding="utf-8") as stream:
+        with _writing(file), file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def forget_after(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -128,7 +128,7 @@ class RunDirectory:
                 kept.append(line + "\n")
         fresh = file.with_suffix(".partial")
         with _writing(file):
-            fresh.write_text("".join(kept), encoding="utf-8")
+            fresh.write_text("".join(kept), encoding="utf-8", errors="backslashreplace")
             os.replace(fresh, file)
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -137,7 +137,8 @@ class RunDirectory:
             return
         file = self.path / RESULT
         with _writing(file):
-            file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 # What the longest path of a file in a run directory adds to the directory's own.

@@ -55,14 +55,14 @@ def mean_by_example(rows: np.ndarray, example: np.ndarray) -> np.ndarray:
 def forget_peak() -> None:
     """Makes the peak of this process's memory what it holds now, where the system (Linux) lets it."""
     if _CLEAR.exists():
-        _CLEAR.write_text("5")
+        _CLEAR.write_text("5", encoding="utf-8")
 
 
 def peak_mb() -> float | None:
     """Returns the peak resident memory since `forget_peak` in MB, or None where the system does not tell."""
     if not _STATUS.exists():
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))
     return None if found is None else int(found[1]) * 1024 / 1e6
 
 

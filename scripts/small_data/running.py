@@ -134,5 +134,9 @@ class Bench:
         compiled = {"JAX_COMPILATION_CACHE_DIR": str(self.work / "compiled"), "TOKENIZERS_PARALLELISM": "false"}
         environment = {**os.environ, "PYTHONPATH": path, **compiled, **(ONE_THREAD if kind == "sklearn" else {})}
         return subprocess.Popen(
-            [python, "-m", f"small_data.{module}", str(file)], stdout=subprocess.PIPE, text=True, env=environment
+            [python, "-m", f"small_data.{module}", str(file)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            encoding="utf-8",
         )

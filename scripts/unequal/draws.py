@@ -121,15 +121,14 @@ class Features:
             speakers = sorted(set(self.groups))
             left_out = self.groups == speakers[seed % len(speakers)]
             pool, test = np.flatnonzero(~left_out), np.flatnonzero(left_out)
-        counts = _counts(regime, np.unique(y), rng)
-        train = _taken(regime, counts, y, pool, rng)
+        train = _taken(regime, y, pool, rng)
+        known = np.unique(y[train])
         test = np.setdiff1d(pool, train) if not len(test) else test
-        test = test[np.isin(y[test], list(counts))]
+        test = test[np.isin(y[test], known)]
         test = np.sort(np.random.default_rng(SEED).permutation(test)[:TESTED])
-        number = {label: k for k, label in enumerate(sorted(counts))}
-        targets, tested = (np.array([number[label] for label in y[part]]) for part in (train, test))
+        targets, tested = (np.searchsorted(known, y[part]) for part in (train, test))
         groups = [str(group) for group in self.groups[train]] if len(self.groups) else None
-        return Draw(self.x[train], targets, groups, self.x[test], tested, len(counts))
+        return Draw(self.x[train], targets, groups, self.x[test], tested, len(known))
 
 
 def _computed(name: str, data: Path, weights: Path) -> Features:
@@ -163,10 +162,17 @@ def _topics(y: np.ndarray, seed: int) -> np.ndarray:
     return topic[y]
 
 
+def _taken(regime: Regime, y: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the numbers of the training examples."""
+    if regime.kind == "natural":
+        return np.sort(rng.permutation(pool)[: regime.counts[0]])
+    counts = _counts(regime, np.unique(y), rng)
+    parts = [rng.permutation(pool[y[pool] == label])[:number] for label, number in counts.items()]
+    return np.sort(np.concatenate(parts))
+
+
 def _counts(regime: Regime, labels: np.ndarray, rng: np.random.Generator) -> dict[int, int]:
     """Returns how many of each class: label → number."""
-    if regime.kind == "natural":
-        return dict.fromkeys(labels.tolist(), 0)
     if regime.kind == "even":
         return dict.fromkeys(labels.tolist(), regime.counts[0])
     order = rng.permutation(labels).tolist()
@@ -175,12 +181,3 @@ def _counts(regime: Regime, labels: np.ndarray, rng: np.random.Generator) -> dic
     most, fewest = regime.counts
     row = np.geomspace(most, fewest, len(order)).round().astype(int)
     return dict(zip(order, row.tolist(), strict=True))
-
-
-def _taken(
-    regime: Regime, counts: dict[int, int], y: np.ndarray, pool: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    if regime.kind == "natural":
-        return np.sort(rng.permutation(pool)[: regime.counts[0]])
-    parts = [rng.permutation(pool[y[pool] == label])[:number] for label, number in counts.items()]
-    return np.sort(np.concatenate(parts))

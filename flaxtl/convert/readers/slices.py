@@ -42,11 +42,11 @@ def read_slice(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[
 def sha256(path: Path) -> str:
     """Returns a file's SHA-256, computed once as long as the file stays as it is."""
     about = path.stat()
-    return _sha256(path, about.st_size, about.st_mtime_ns, about.st_ino)
+    return _sha256(path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 @functools.lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, changed: int, number: int) -> str:
+def _sha256(path: Path, *_stamp: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
