@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from flaxtl.convert import hub
 from flaxtl.convert.converting import Conversion, plan_conversion
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
-from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, ConfigError, FlaxtlError, did_you_mean, listed, shown
 from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
 from flaxtl.places import cache_root, expanded
@@ -50,6 +51,9 @@ def load(source: str | Path, *, network: Network | None = None, ignore_settings:
         >>> load('flaxtl:characters').card.input.modality
         'image'
     """
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        what = "its attribute model holds it" if hasattr(source, "model") else "expected a path or a name as text"
+        raise ConfigError(f"{shown(source)} cannot be loaded as a model; {what}. For example: 'flaxtl:characters'.")
     name = str(source)
     if name.startswith(PREFIX):
         return Model.load(embedded(name))

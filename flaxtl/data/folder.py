@@ -172,7 +172,7 @@ class _Reader:
         if self.pattern is not None:
             order, files = ordered(found)
             paths = [printable(str(member.file)) for member in files]
-            names = list(from_paths(paths, self.pattern, "--label-column"))
+            names = list(from_paths(paths, self.pattern, "`label_column`"))
             notes = [*notes, *ambiguity_notes(paths, self.pattern, "label_column")]
             return self._source(files, names, labels, found.left, notes)
         found = self._without_unlabelled(place, found, least=2 if labels is None else 1)
@@ -295,5 +295,5 @@ def _no_class_folders(place: Path, found: Contents, count: int, part: str | None
         )
     return (
         f"{place} holds no class folders; expected at least two, each a folder with its files in it. "
-        f"If the files' names say the class, give a pattern of them: --label-column '{{}}_*'.{table}"
+        f"If the files' names say the class, give a pattern of them: `label_column='{{}}_*'`.{table}"
     )

@@ -372,7 +372,7 @@ def _missed(gains: Sequence[tuple[float, float, Trial]]) -> str:
         return ""
     return (
         f"{trial.name} looked better (held-out log-loss {gain:+.3f} ± {error:.3f}), but too little time was left to "
-        "train it: a larger --budget decides."
+        "train it: a larger `budget` decides."
     )
 
 
@@ -387,7 +387,7 @@ def _against(winner: Trial, gains: Sequence[tuple[float, float, Trial]], source:
     gain, error, rival = min(gains, key=lambda found: found[0])
     name, reason = winner.name, "which is cheaper"
     if name == DEEP:  # which is no strategy's name
-        name += f" (--strategy cut --cut {winner.phases[-1].start} --cut-head new)"
+        name += f" (`strategy='cut', cut={winner.phases[-1].start!r}, cut_head='new'`)"
     if gain > error:
         return f"{name} has the lowest held-out log-loss, {gain:.3f} ± {error:.3f} below that of {rival.name}."
     if {winner.name, rival.name} == {"cut", DEEP}:

@@ -1,7 +1,7 @@
 """Averages of parameters: between before and after (WiSE-FT), and over several runs (model soups).
 
 What is averaged are all variables, BatchNorm statistics included; these are the pretrained network's own wherever
-training leaves them as they are, which is the default (`--statistics stored`). Leaves that are the same everywhere stay
+training leaves them as they are, which is the default (`statistics='stored'`). Leaves that are the same everywhere stay
 so to the bit.
 """
 
@@ -163,8 +163,8 @@ def _validation(work: Work, phase: Phase, model: Model) -> Any:
 
 
 NEEDS_VALIDATION = (
-    "--wise auto and a greedy soup choose on validation data, and there is none. Hold some out with --validation 0.2, "
-    "or give alpha (--wise 0.5), or use a uniform soup."
+    "`wise='auto'` and a greedy soup choose on validation data, and there is none. Hold some out with "
+    "`validation=0.2`, or give alpha (`wise=0.5`), or use a uniform soup."
 )
 
 

@@ -21,12 +21,21 @@ from flaxtl.errors import ConfigError
 from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
 from flaxtl.report import HeldOut
+from flaxtl.setting_names import meant_by
+from flaxtl.setting_values import require_type
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible, without_pairs
+from flaxtl.strategies.checks import (
+    require_fit,
+    require_labelled,
+    require_positive,
+    require_possible_run,
+    require_sensible,
+    without_pairs,
+)
 from flaxtl.strategies.executor import execute
-from flaxtl.strategies.given import fitted, held_out, known_of, measured, opened, with_validation
+from flaxtl.strategies.given import fitted, held_out, known_of, measured, model_of, opened, with_validation
 from flaxtl.strategies.measuring import class_notes, measure, of_training, of_validation, write_outputs
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
 from flaxtl.strategies.result import Result
@@ -48,8 +57,9 @@ def finetune(
         data: a Source or Splits, a folder, a table, or arrays as `data.from_arrays` gives them.
         test: data to evaluate the finished model on; never used to choose anything.
         config: all settings at once; what it says of model, data and test gives way to the arguments.
-        **settings: single settings by their names on the command line, such as strategy="full",
-            learning_rate=1e-4, epochs=20, out="runs/flowers" (by default nothing is written).
+        **settings: single settings by their names, such as strategy="full", learning_rate=1e-4, epochs=20,
+            out="runs/flowers" (by default nothing is written), resume=True; or whole sections, such as
+            optimizer=flaxtl.config.Optimizer(…).
 
     Returns:
         The finished model with what was found on the way.
@@ -57,7 +67,10 @@ def finetune(
     Raises:
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
-    base = config if config is not None else FinetuneConfig(out=None)
+    again = [name for name in settings if meant_by(name) == "pretrained"]
+    if again:
+        raise ConfigError(f"The model is the first argument, as in finetune(model, data); leave {again[0]!r} out.")
+    base = FinetuneConfig(out=None) if config is None else require_type(config, FinetuneConfig, "config")
     named = {"pretrained": _named(model), "data": _named(data), "test": _named(test) or None}
     return run_finetune(_resolved(base, {**settings, **named}), model, data, test)
 
@@ -65,9 +78,10 @@ def finetune(
 def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
-    base = model if isinstance(model, Model) else load(model)
+    base = model_of(model)
     splits = opened(training, config.data_options, config.run.seed)
     base.card.require_modality(splits.train.modality)
     if config.size is not None:
@@ -98,8 +112,9 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
         data: a Source or Splits, a folder, or a table.
         test: data to evaluate the finished model on.
         config: all settings at once.
-        **settings: single settings by their names on the command line, such as variant="resnet20_cifar",
-            epochs=20, out="runs/pretrained" (by default nothing is written).
+        **settings: single settings by their names, such as variant="resnet20_cifar", epochs=20,
+            out="runs/pretrained" (by default nothing is written), resume=True; or whole sections, such as
+            network=flaxtl.config.NetworkConfig(…).
 
     Returns:
         The finished model, whose card says what it was trained on.
@@ -107,7 +122,7 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
     Raises:
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
-    base = config if config is not None else PretrainConfig(out=None)
+    base = PretrainConfig(out=None) if config is None else require_type(config, PretrainConfig, "config")
     named = {"data": _named(data), "test": _named(test) or None}
     return run_pretrain(_resolved(base, {**settings, **named}), data, test)
 
@@ -119,6 +134,7 @@ _RECORDED = ("turned_classes", "network", "training", "optimizer", "augment")
 def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a pretraining job from resolved settings; see `pretrain`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
     card = _blank_card(config.network)
@@ -165,8 +181,9 @@ def evaluate(
         Accuracy and other figures, each with its interval; of several labels or numbers, `OutputMetrics`.
     """
     require_positive(batch_size=batch_size)
-    model = model if isinstance(model, Model) else load(model)
-    source = measured(examples, model.card, options or configs.Data())
+    model = model_of(model)
+    reading = configs.Data() if options is None else require_type(options, configs.Data, "options")
+    source = measured(examples, model.card, reading)
     return measure(model, source, batch_size=batch_size).metrics
 
 
@@ -276,14 +293,14 @@ def _parts(config: FinetuneConfig | PretrainConfig, engine: Engine) -> list[str]
     if parts == 1 or config.training.statistics != "batch":
         return []
     return [
-        f"Each batch is worked off in {parts} parts (--microbatch), and each part has batch statistics of its own; "
+        f"Each batch is worked off in {parts} parts (`microbatch`), and each part has batch statistics of its own; "
         "the gradient is that of the whole batch."
     ]
 
 
 def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
-        raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
+        raise ConfigError(f"`size` is for pictures; this network takes {model.card.input.modality}.")
     require_positive(size=size)
     from flaxtl import nets
 
