@@ -148,6 +148,9 @@ class EvaluateConfig:
     data: Positional[str] = ""
     """A folder of class folders, a .csv, .jsonl or .parquet table, tfds:name, hf:owner/name, or "digits"."""
     data_options: Data = Data()
+    prior: Literal["equal"] | dict[str, float] | None = None
+    """The class shares to expect, for which probabilities are to hold: equal, or a share for each class by name; by
+    default those that the model was trained for."""
     batch_size: int = 64
     """Examples at a time."""
     json: bool = False
@@ -169,6 +172,8 @@ class PredictConfig:
     format: Literal["text", "csv", "json"] = "text"
     """csv has the columns path, prediction, probability and one a class (of numbers path and one an output), then the
     line or row, id and text of a table's rows."""
+    prior: Literal["equal"] | dict[str, float] | None = None
+    """The class shares to expect, as for evaluate."""
     batch_size: int = 64
     """Examples at a time."""
     on_bad_file: BadFile = "error"

@@ -191,10 +191,10 @@ def test_a_model_of_one_answer_is_noted_with_what_to_do():
     one = flaxtl.report.HeldOut.of("cross-validation", train, logits)
     [note] = class_notes(train, [one, None], "none")
     assert note.startswith("In cross-validation: predicts only 1 of 3 classes: 2.")
-    assert "--class-weight auto" in note
+    assert "`class_weight='auto'`" in note
     [note] = class_notes(train, [dataclasses.replace(one, kind="test")], "auto")
     assert note.startswith("On the test data: predicts only 1 of 3 classes: 2.")
-    assert "--class-weight" not in note  # which it has
+    assert "class_weight" not in note  # which it has
     right = flaxtl.report.HeldOut.of("test", train, 3.0 * np.eye(3)[train.targets])
     assert not class_notes(train, [right], "none")
 

@@ -236,7 +236,7 @@ def test_classes_that_are_never_predicted_are_noted(predicted, words):
     y = np.repeat([0, 1, 2], 4)
     found = metrics.evaluate(3.0 * np.eye(3)[predicted], y, ["daisy", "tulip", "rose"], kind="logits", resamples=20)
     assert found.notes()[0].startswith(words)
-    assert "--class-weight auto" in found.notes()[0]
+    assert "`class_weight='auto'`" in found.notes()[0]
     assert f"note: {words}" in found.summary()
     assert "note" not in found.summary(notes=False)
     assert found.to_dict()["never_predicted"] == list(found.never_predicted)
@@ -264,4 +264,4 @@ def test_unequal_classes_are_noted(counts, words):
     note = metrics.unequal_note(np.array(counts), ["daisy", "tulip", "rose"])
     assert words in note
     assert bool(note) == bool(words)
-    assert "--class-weight" not in metrics.unequal_note(np.array(counts), ["daisy", "tulip", "rose"], weighted=True)
+    assert "class_weight" not in metrics.unequal_note(np.array(counts), ["daisy", "tulip", "rose"], weighted=True)

@@ -104,6 +104,7 @@ def predict(config: PredictConfig) -> int:
     given = config.paths or config.text
     _need(config.model and given, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
+    model = model if config.prior is None else model.with_prior(config.prior)
     source = asked(config, model.card)
     predictions = model.predict(source, batch_size=config.batch_size)
     for sentence in (*skipped_notes(source.skipped), *source.notes):

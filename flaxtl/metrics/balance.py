@@ -11,7 +11,7 @@ from flaxtl.errors import listed
 
 # The largest class has more than so many times the examples of the smallest: unequal enough to mislead.
 UNEQUAL = 3.0
-REMEDY = "add examples of the missing classes, or train with --class-weight auto"
+REMEDY = "add examples of the missing classes, or train with `class_weight='auto'`"
 
 
 class Majority(NamedTuple):
@@ -54,7 +54,7 @@ def unequal_note(counts: np.ndarray, labels: Sequence[str], *, weighted: bool = 
         >>> print(unequal_note(np.array([10, 3, 2]), ['daisy', 'dandelion', 'rose']))
         Unequal classes: daisy has 10 examples, but these have less than a third of that: dandelion (3), rose (2). \
 Accuracy mostly reflects the large classes, so read balanced accuracy and recall beside it; if small classes are \
-missed, add examples of them or train with --class-weight auto.
+missed, add examples of them or train with `class_weight='auto'`.
     """
     counts = np.asarray(counts)
     there = np.flatnonzero(counts > 0)
@@ -65,7 +65,7 @@ missed, add examples of them or train with --class-weight auto.
     if not small:
         return ""
     named = listed(f"{labels[int(k)]} ({counts[k]:g})" for k in small)
-    remedy = "add examples of them" if weighted else "add examples of them or train with --class-weight auto"
+    remedy = "add examples of them" if weighted else "add examples of them or train with `class_weight='auto'`"
     return (
         f"Unequal classes: {labels[most]} has {counts[most]:g} examples, but these have less than a third of that: "
         f"{named}. Accuracy mostly reflects the large classes, so read balanced accuracy and recall beside it; if "
@@ -87,7 +87,7 @@ def unpredicted_note(confusion: np.ndarray, labels: Sequence[str], remedy: str =
     Example:
         >>> print(unpredicted_note(np.array([[30, 0, 0], [20, 0, 0], [10, 0, 0]]), ['daisy', 'rose', 'tulip']))
         Predicts only 1 of 3 classes: daisy. The model does not tell the classes apart on these examples, whatever \
-its accuracy; add examples of the missing classes, or train with --class-weight auto.
+its accuracy; add examples of the missing classes, or train with `class_weight='auto'`.
     """
     table = np.asarray(confusion, np.float64)
     actual, predicted = table.sum(1), table.sum(0)

@@ -23,6 +23,7 @@ from flaxtl.model import Model
 from flaxtl.report import HeldOut
 from flaxtl.setting_names import meant_by
 from flaxtl.setting_values import require_type
+from flaxtl.shares import Prior
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
@@ -35,6 +36,7 @@ from flaxtl.strategies.checks import (
     without_pairs,
 )
 from flaxtl.strategies.executor import execute
+from flaxtl.strategies.expected_shares import ExpectedShares
 from flaxtl.strategies.given import fitted, held_out, known_of, measured, model_of, opened, with_validation
 from flaxtl.strategies.measuring import class_notes, measure, of_training, of_validation, write_outputs
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
@@ -168,6 +170,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     options: configs.Data | None = None,
+    prior: Prior | None = None,
 ) -> Metrics | OutputMetrics:
     """Measures a model on labelled data.
 
@@ -176,12 +179,14 @@ def evaluate(
         examples: a Source, a folder or a table, with the model's class names.
         batch_size: examples at a time.
         options: how data is read.
+        prior: the class shares to expect, "equal" or by class name; see `Model.with_prior`.
 
     Returns:
         Accuracy and other figures, each with its interval; of several labels or numbers, `OutputMetrics`.
     """
     require_positive(batch_size=batch_size)
     model = model_of(model)
+    model = model if prior is None else model.with_prior(prior)
     reading = configs.Data() if options is None else require_type(options, configs.Data, "options")
     source = measured(examples, model.card, reading)
     return measure(model, source, batch_size=batch_size).metrics
@@ -196,7 +201,7 @@ def run_evaluate(
     source = measured(config.data, model.card, config.data_options)
     for sentence in known_of(model, {"test": source}):
         tell(sentence)
-    return evaluate(model, source, batch_size=config.batch_size)
+    return evaluate(model, source, batch_size=config.batch_size, prior=config.prior)
 
 
 def _run(
@@ -212,6 +217,7 @@ def _run(
 ) -> Result:
     """Claims the run directory, runs the phases (or those that the data decide on), saves the model and measures it."""
     require_fit(model, phases, work.train)
+    shares = ExpectedShares.of(work.train, config.training)
     run = RunDirectory.claim(config.out, config) if config.out else None
     work.seed, work.run = config.run.seed, run
     work.store = store_at(config.run.cache, config.run.cache_gigabytes * 1e9)
@@ -231,7 +237,7 @@ def _run(
     if decision is not None:
         phases, work.evidence = decision.phases, [decision.evidence]
     model = scale.undone(execute(work, model, phases))
-    model = model if decision is None else decision.calibrated(model)
+    model = shares.applied(model if decision is None else decision.calibrated(model))
     seconds = time.perf_counter() - began
     card = model.card.with_provenance(**_with_figure(provenance, work.evidence))
     model = dataclasses.replace(model, card=dataclasses.replace(card, columns=work.train.columns))
@@ -255,7 +261,7 @@ def _run(
         seconds,
         evidence=tuple(work.evidence),
         directory=None if run is None else run.path,
-        notes=(*work.notes, *notes),
+        notes=(*work.notes, *notes, *shares.notes(train.labels)),
         **held_out,
     )
     if run is not None:

@@ -86,8 +86,10 @@ def require_meaningful(phases: Sequence[Phase], *, classification: bool, validat
         raise ConfigError(
             "`head`, `feature_noise` and `class_names` say how a head is solved, and this strategy solves none."
         )
-    if not classification and (training.class_weight != "none" or training.head != "logistic"):
-        raise ConfigError("`class_weight` and `head` are for one class an example.")
+    if not classification and (
+        training.class_weight != "none" or training.head != "logistic" or training.prior is not None
+    ):
+        raise ConfigError("`class_weight`, `prior` and `head` are for one class an example.")
 
 
 def _require_possible_contrast(config: FinetuneConfig) -> None:
