@@ -30,9 +30,6 @@ def test_a_head_leaves_its_out_of_fold_predictions(tmp_path):
     assert found.metrics.accuracy.value == pytest.approx(accuracy_score(source.targets, p.argmax(1)))
     assert found.metrics.accuracy.low < found.metrics.accuracy.value
     assert result.metrics is None
-    # They are not the finished model's predictions of the examples that it was trained on.
-    seen = result.model.predict(source).probabilities
-    assert np.abs(seen - p).max() > 1e-3
     first = result.summary().splitlines()[1]
     assert first.startswith(f"accuracy {found.metrics.accuracy.percent()} on 18 examples, from cross-validation on the")
     assert "each example predicted by a head that did not see it; always answering '2': 33.3%" in first
@@ -55,6 +52,15 @@ def test_out_of_fold_predictions_are_those_of_cross_validation():
     right = (solved.out_of_fold.argmax(1) == source.targets).mean()
     assert right == pytest.approx(folds["rows"][folds["chosen"]]["accuracy"], abs=0.15)
     assert solved.out_of_fold.shape == (15, 3)
+
+
+def test_labels_that_are_noise_are_not_known_out_of_fold():
+    """Were these the finished model's predictions of what it was trained on, most of the noise would be right."""
+    pictures, _ = tiny.pictures(per_class=10)
+    noise = np.random.default_rng(0).permutation(np.repeat(np.arange(3), 10))
+    source = from_arrays(pictures, noise, labels=tiny.LABELS)
+    solved = solve_and_attach(tiny.model().with_head(tiny.LABELS), source)
+    assert (solved.out_of_fold.argmax(1) == noise).mean() < 0.62
 
 
 @pytest.mark.parametrize("more", [{"views": 2, "augment": "standard"}, {"feature_noise": 0.1}])
