@@ -104,7 +104,9 @@ def _converted(weights: Weights) -> Model:
     notes: tuple[str, ...] = ()
     if folder.is_dir():
         try:
-            return Model.load(folder)
+            model = Model.load(folder)
+            told = model.card.provenance.get("converted", {}).get("notes", ())
+            return model.with_variables(model.variables, *told)
         except FlaxtlError as error:
             notes = (f"The converted copy in the cache was made anew, as it was damaged: {error}",)
     conversion = plan_conversion(weights)
