@@ -362,7 +362,13 @@ def test_what_is_no_model_is_refused_with_a_sentence(value):
             call()
 
 
-@pytest.mark.parametrize("value", [None, 3, 2.5, {}, [1], b"x", object(), str, "", "a\0b", "x" * 5000], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [None, 3, 2.5, {}, [1], b"x", object(), str, "", "a\0b", "x" * 5000],
+    ids=lambda value: (
+        f"{type(value).__name__}-{str(value)[:8]}" if isinstance(value, (str, int, list)) else type(value).__name__
+    ),
+)
 def test_what_is_no_path_is_refused_with_a_sentence(value):
     calls = [
         flaxtl.Model.load,
