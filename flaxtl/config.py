@@ -5,11 +5,9 @@ Nothing here imports JAX, so that ``flaxtl --help`` answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,13 +15,17 @@ import tyro
 import yaml
 from tyro.conf import Positional, UseAppendAction, arg
 
+from flaxtl import yaml_files
 from flaxtl.data_settings import BadFile, Data, DataConfig
-from flaxtl.errors import ConfigError, did_you_mean, listed
+from flaxtl.errors import ConfigError, listed, shown
 from flaxtl.probe_settings import ProbeConfig, RankConfig
 from flaxtl.run_settings import Run
+from flaxtl.setting_names import instead_of
+from flaxtl.setting_values import checked
 from flaxtl.training_settings import Augmentation, Contrast, Lora, Optimizer, SoundAugmentation, Training
 
 C = TypeVar("C")
+Form = Callable[[str], str]
 StrategyName = Literal["auto", "head", "cut", "lpft", "gradual", "lora", "contrastive", "full", "scratch"]
 
 
@@ -36,12 +38,12 @@ class FinetuneConfig:
     pretrained: Annotated[str, arg(name="from")] = "flaxtl:characters"
     """The model to start from: a directory that flaxtl saved, or flaxtl:characters, the embedded one."""
     strategy: StrategyName = "head"
-    """head solves a new output layer on frozen features (option 1); full trains everything from the pretrained
-    weights (option 2); lpft does the one and then the other; cut likewise, but trains only what lies above --cut;
-    gradual likewise, from the top down, stage by stage; lora likewise, but trains adapters of few parameters;
-    contrastive first draws examples of one class together, then solves the head; scratch is the control without
-    pretraining; auto judges head, cut (of pictures also a deeper one, of text contrastive) and lpft by your
-    data and keeps what is best."""
+    """head fits a new output layer on frozen features (option 1). full fine-tunes all layers (option 2). lpft fits
+    the head, then fine-tunes all layers. cut fits the head, then fine-tunes the layers above --cut; lower activations
+    are cached. gradual fits the head, then unfreezes the layers from the top down. lora fits the head, then trains
+    low-rank adapters. contrastive tunes the features by supervised contrast, then fits a linear head. scratch trains
+    without pretrained weights, as a control. auto selects among head, cut (for pictures also a deeper one, for text
+    contrastive) and lpft by cross-validation."""
     out: str | None = "runs/finetune"
     """The run directory; the model is left in its "model" folder."""
     test: str | None = None
@@ -53,18 +55,18 @@ class FinetuneConfig:
     trainable: tuple[str, ...] = ("**",)
     """Patterns of the parameters that full, lpft, cut, gradual and contrastive train."""
     cut: str = "0.5"
-    """Where the strategy cut begins to train: the name of a part of the network (flaxtl inspect shows them, flaxtl
-    probe proposes one), or a share of its depth. What lies below is computed once for each example and kept."""
+    """Where the strategy cut begins to train: the name of a block (flaxtl inspect shows them, flaxtl probe proposes
+    one), or a fraction of the depth. Lower activations are computed once for each example and cached."""
     cut_head: Literal["solved", "new"] = "solved"
-    """What cut begins with. Where a solved head already fits the training data, little is left that moves the features;
-    a new one, and the larger steps it is given, move them far, which data unlike the pretraining's asks for."""
+    """What cut starts from: solved, a head fitted on frozen features; or new, a new random head and larger learning
+    rates, for data unlike the pretraining data."""
     views: int = 0
-    """How many random changes of each picture (see the augmentation) are drawn once and kept where frozen parts are
-    computed once: for head none unless asked, for cut and gradual 4 if an augmentation is set."""
+    """Number of augmented copies of each picture whose activations are cached: by default none for head, and 4 for cut
+    and gradual if an augmentation is set."""
     budget: str | None = "10m"
-    """How long auto may take, such as 90s, 10m or 1.5h, the final training included; None is as long as it wants."""
+    """Time limit of auto, such as 90s, 10m or 1.5h, the final training included; None for no limit."""
     stages: int = 4
-    """In how many steps gradual goes down to the first part of the network."""
+    """Number of unfreezing stages of gradual."""
     schedule_rule: Literal["none", "bit"] = "none"
     """bit takes the number of steps and mixup from the number of examples (BiT-HyperRule; Kolesnikov et al. 2020),
     where --epochs and --mixup do not say otherwise."""
@@ -100,7 +102,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """Train a network from scratch on a large data set: the seed of all transfer."""
+    """Train a network from scratch on a large data set."""
 
     data: Positional[str] = ""
     """A folder of class folders (zip archives in it are read as if unpacked), a .csv, .jsonl or .parquet table,
@@ -123,7 +125,7 @@ class PretrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EstimateConfig:
-    """Say what a fine-tuning will need of a machine, by compiling it for one that need not be there."""
+    """Estimate memory and step time of a fine-tuning for a target device."""
 
     config: Positional[str] = ""
     """A YAML file of finetune's settings, such as the config.yaml of a run; without it the defaults."""
@@ -146,6 +148,9 @@ class EvaluateConfig:
     data: Positional[str] = ""
     """A folder of class folders, a .csv, .jsonl or .parquet table, tfds:name, hf:owner/name, or "digits"."""
     data_options: Data = Data()
+    prior: Literal["equal"] | dict[str, float] | None = None
+    """The class shares to expect, for which probabilities are to hold: equal, or a share for each class by name; by
+    default those that the model was trained for."""
     batch_size: int = 64
     """Examples at a time."""
     json: bool = False
@@ -167,6 +172,8 @@ class PredictConfig:
     format: Literal["text", "csv", "json"] = "text"
     """csv has the columns path, prediction, probability and one a class (of numbers path and one an output), then the
     line or row, id and text of a table's rows."""
+    prior: Literal["equal"] | dict[str, float] | None = None
+    """The class shares to expect, as for evaluate."""
     batch_size: int = 64
     """Examples at a time."""
     on_bad_file: BadFile = "error"
@@ -232,7 +239,7 @@ class LrFindConfig:
     out: str | None = None
     """A PNG file for the plot, which needs matplotlib."""
     seed: int = 0
-    """Of order and augmentation."""
+    """Random seed of order and augmentation."""
     json: bool = False
     """Print the result as JSON."""
     data_options: Data = Data()
@@ -242,7 +249,7 @@ class LrFindConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CompareConfig:
-    """Show runs side by side, and whether their difference is more than chance."""
+    """Compare runs, with the significance of their differences."""
 
     runs: Positional[tuple[str, ...]] = ()
     """Run directories."""
@@ -261,7 +268,7 @@ class DemoConfig:
     out: str = "runs/demo"
     """Where the best model is saved."""
     seed: int = 0
-    """Of the first draw."""
+    """Random seed of the first draw."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -294,8 +301,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "") -> C:
+def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "", form: Form | None = None) -> C:
     """Builds a config from plain data, with defaults for what is absent.
+
+    Args:
+        kind: the config's dataclass.
+        data: values by name; those of a section are a mapping of their own.
+        where: the section that it is, with a dot after it.
+        form: how a message writes the name of a setting; by default with its section, in quotes, as a file has it.
 
     Raises:
         ConfigError: an unknown key (the nearest known ones are named) or a value of the wrong type.
@@ -304,98 +317,107 @@ def from_dict(kind: type[C], data: Mapping[str, Any], where: str = "") -> C:
         >>> from_dict(FinetuneConfig, {'strategy': 'full', 'run': {'seed': 3}}).run.seed
         3
     """
+    form = repr if form is None else form
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in data.items():
         if key not in known:
-            raise ConfigError(f"There is no setting {where + key!r}.{did_you_mean(key, known)}")
+            raise ConfigError(f"There is no setting {form(where + key)}.{_instead_of(kind, key, where)}")
         if dataclasses.is_dataclass(hints[key]):
             default: Any = known[key].default
-            merged = {**dataclasses.asdict(default), **(value or {})} if _is_mapping(value, where + key) else {}
-            values[key] = from_dict(hints[key], merged, f"{where}{key}.")
+            merged = {**to_dict(default), **_mapping(value, form(where + key))}
+            values[key] = from_dict(hints[key], merged, f"{where}{key}.", form)
         else:
-            values[key] = _checked(value, hints[key], where + key)
+            values[key] = checked(value, hints[key], form(where + key))
     return kind(**values)
 
 
-def _is_mapping(value: Any, where: str) -> bool:
+def _instead_of(kind: type, key: str, where: str) -> str:
+    """Returns what to write in a file in place of a key that does not exist, with the section that it belongs to."""
+    sections = {} if where else _sections(kind)
+    homes = {f.name: f.name for f in dataclasses.fields(kind)}
+    homes |= {name: f"{section}.{name}" for section, names in sections.items() for name in names if name not in homes}
+    if key in homes:
+        return f" It belongs to a section: '{homes[key].partition('.')[0]}:'."
+    return instead_of(key, homes, lambda name: repr(where + homes[name]))
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
     if value is not None and not isinstance(value, Mapping):
-        raise ConfigError(f"The setting {where!r} is {value!r}; expected settings of its own, one a line.")
-    return True
+        raise ConfigError(f"{name} is {shown(value)}; expected settings of its own, one a line.")
+    return value or {}
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in choices:
-            return None
-        *others, last = [c for c in choices if c is not type(None)]
-        for choice in others:
-            with contextlib.suppress(ConfigError):
-                return _checked(value, choice, where)
-        return _checked(value, last, where)
-    if origin is Literal:
-        if value not in choices:
-            raise ConfigError(f"The setting {where!r} is {value!r}; expected one of {listed(map(repr, choices))}.")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"The setting {where!r} is {value!r}; expected a list.")
-        return tuple(value)
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as a string
-        except ValueError:
-            pass
-    elif (
-        not isinstance(hint, type)
-        or (isinstance(value, hint) and not (hint is int and isinstance(value, bool)))
-        or (origin is dict and isinstance(value, dict))
-    ):
-        return value
-    raise ConfigError(
-        f"The setting {where!r} is {value!r}; expected a value of type {getattr(hint, '__name__', hint)}."
-    )
+def _sections(kind: type) -> dict[str, list[str]]:
+    """Returns the names of the settings of each section of a config."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: [f.name for f in dataclasses.fields(hints[field.name])]
+        for field in dataclasses.fields(kind)
+        if dataclasses.is_dataclass(hints[field.name])
+    }
 
 
 def replace(config: C, **settings: Any) -> C:
-    """Returns a config with single settings replaced, each by its own name wherever it is nested.
+    """Returns a config with settings replaced, each by its own name wherever it is nested, or a whole section by its.
+
+    Args:
+        config: stays as it is.
+        **settings: single values, or sections: `optimizer=Optimizer(learning_rate=1e-4)` replaces all settings of the
+            optimizer, `optimizer={'learning_rate': 1e-4}` the named ones, as does `learning_rate=1e-4` alone.
 
     Raises:
-        ConfigError: there is no such setting; the nearest names are given.
+        ConfigError: there is no such setting (the nearest names are given), or it has another type.
 
     Example:
         >>> replace(FinetuneConfig(), strategy='full', seed=3).run.seed
         3
     """
     values = to_dict(config)
-    homes: dict[str, dict[str, Any]] = {}
-    for part in (values, *(v for k, v in values.items() if isinstance(v, dict) and k != "settings")):
-        homes.update(dict.fromkeys(part, part))
+    sections, hints = _sections(type(config)), typing.get_type_hints(type(config))
+    homes = dict.fromkeys((name for name in values if name not in sections), "")
+    homes |= {name: section for section, names in sections.items() for name in names}
     for key, value in settings.items():
-        if key not in homes:
-            raise ConfigError(f"There is no setting {key!r}.{did_you_mean(key, homes)}")
-        homes[key][key] = value
-    return from_dict(type(config), values)
+        if key in sections and (isinstance(value, Mapping) or type(value) is hints[key]):
+            given = value if isinstance(value, Mapping) else to_dict(value)
+            unknown = [name for name in given if name not in sections[key]]
+            if unknown:
+                raise ConfigError(f"{key!r} has no setting {unknown[0]!r}.{instead_of(unknown[0], sections[key])}")
+            values[key] |= given
+        elif key in homes:
+            (values[homes[key]] if homes[key] else values)[key] = value
+        elif key in sections:
+            name = hints[key].__name__
+            raise ConfigError(
+                f"`{key}` is {shown(value)}; expected flaxtl.config.{name}(…), or its settings one by one: "
+                f"{listed(f'`{n}`' for n in sections[key])}."
+            )
+        else:
+            raise ConfigError(f"There is no setting {key!r}.{instead_of(key, homes)}")
+    return from_dict(type(config), values, form=lambda name: f"`{name.rpartition('.')[2]}`")
 
 
 def load(kind: type[C], file: str | Path) -> C:
     """Reads a config from a YAML file.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds unknown settings.
+        ConfigError: the file is missing, is not YAML, or holds unknown settings; the message names it.
     """
     path = Path(file)
+    data = yaml_files.read(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"There is no configuration file {path}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from error
-    if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(f"{path} holds {type(data).__name__}; expected settings as 'name: value', one a line.")
-    return from_dict(kind, data or {})
+        return from_dict(kind, data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}{_of_another_command(kind, data)}") from error
+
+
+def _of_another_command(kind: type, data: Mapping[str, Any]) -> str:
+    """Says which commands have all the settings of a file, where the one that was asked for has not."""
+    keys = {name: {f.name for f in dataclasses.fields(other)} for name, other in COMMANDS.items() if other is not kind}
+    mine = {f.name for f in dataclasses.fields(kind)}
+    others = [name for name, known in keys.items() if known.issuperset(data)]
+    return f" The file's settings are those of flaxtl {' or '.join(others)}." if others and data.keys() - mine else ""
 
 
 def save(config: Any, file: Path) -> None:

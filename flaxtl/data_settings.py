@@ -59,6 +59,6 @@ class DataConfig:
     """Where to draw a sheet of examples of each class, a .png (pictures and sound)."""
     data_options: Data = Data(on_bad_file="skip")
     seed: int = 0
-    """Of the examples on the sheet, and of --limit."""
+    """Random seed of the examples on the sheet, and of --limit."""
     json: bool = False
     """Print as JSON."""

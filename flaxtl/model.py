@@ -17,12 +17,14 @@ from flaxtl import checkpoint, paths, surgery
 from flaxtl.card import Array, Card, Task
 from flaxtl.data import Entry, Loader, Source, as_source
 from flaxtl.data.loader import rows_of
-from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed
+from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed, shown
 from flaxtl.modules import LinenModel, NnxModel
 from flaxtl.nets.network import Network
 from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
+from flaxtl.places import expanded
 from flaxtl.predictions import Predictions, by_example, mean_by_example
+from flaxtl.setting_values import require_count
 from flaxtl.shares import Prior, log_ratio, shares_of
 
 CHECKPOINT = "checkpoint"
@@ -138,6 +140,11 @@ class Model:
         Raises:
             ConfigError: there are no labels, one occurs twice, or the initialiser is unknown.
         """
+        if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
+            raise ConfigError(f"The labels are {shown(labels)}; expected a list of class names.")
+        odd = [name for name in labels if not isinstance(name, str)]
+        if odd:
+            raise ConfigError(f"The label {shown(odd[0])} is no text; expected class names.")
         twice = sorted(name for name, count in collections.Counter(labels).items() if count > 1)
         if not labels or twice:
             found = f"{listed(twice)} more than once" if twice else "none"
@@ -240,7 +247,7 @@ class Model:
         if not np.isfinite(values).all():
             raise TrainingError(
                 "The network's outputs are not finite numbers: its parameters hold NaN or infinity "
-                f"({listed(non_finite(self.variables)) or 'or overflow on this input'}). Use an earlier checkpoint."
+                f"({listed(non_finite(self.variables), 8) or 'or overflow on this input'}). Use an earlier checkpoint."
             )
         return self.by_example(values, index)
 
@@ -356,8 +363,10 @@ class Model:
         """
         bad = non_finite(self.variables)
         if bad:
-            raise CheckpointError(f"The parameters hold NaN or infinity in {listed(bad)}; such a model is not saved.")
-        with checkpoint.new_directory(Path(directory), overwrite=overwrite) as folder:
+            raise CheckpointError(
+                f"The parameters hold NaN or infinity in {listed(bad, 8)}; such a model is not saved."
+            )
+        with checkpoint.new_directory(expanded(directory), overwrite=overwrite) as folder:
             checkpoint.save(folder / CHECKPOINT, self.variables)
             self.card.write(folder)
             for name, file in self.files.items():
@@ -376,7 +385,7 @@ class Model:
             CheckpointError: missing, damaged, or not fitting the network.
             CardError: the card cannot be read.
         """
-        folder = Path(directory)
+        folder = expanded(directory)
         if not folder.is_dir():
             found = f"{folder} is a file." if folder.exists() else f"There is no model at {folder}."
             raise CheckpointError(f"{found} Expected a directory with card.json and checkpoint/.")
@@ -387,7 +396,7 @@ class Model:
         variables, report = checkpoint.restore(plan)
         bad = non_finite(variables)
         if bad:
-            raise CheckpointError(f"{folder} holds NaN or infinity in {listed(bad)}. Use an earlier checkpoint.")
+            raise CheckpointError(f"{folder} holds NaN or infinity in {listed(bad, 8)}. Use an earlier checkpoint.")
         known = {CHECKPOINT, "card.json"}
         files = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in known}
         return cls(network, variables, card, files, (str(report),))
@@ -400,7 +409,8 @@ def stream_rows(examples: int, batch_size: int = BATCH) -> int:
         >>> stream_rows(5), stream_rows(1000)
         (8, 64)
     """
-    return min(batch_size, 1 << (examples - 1).bit_length())
+    require_count(batch_size=batch_size)
+    return min(int(batch_size), 1 << (examples - 1).bit_length())
 
 
 def _network_of(card: Card, folder: Path) -> Network:

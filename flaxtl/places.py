@@ -6,33 +6,53 @@ import os
 import tempfile
 from pathlib import Path
 
-from flaxtl.errors import ConfigError
+from flaxtl.errors import ConfigError, shown
 
 
-def expanded(path: str | Path) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """Returns a path with a leading ~ replaced by the user's home directory.
 
     Raises:
-        ConfigError: the home directory is unknown, or the locale cannot write the path's characters.
+        ConfigError: it is no path, the home directory is unknown, or the locale cannot write the path's characters.
 
     Example:
         >>> expanded('photos/cat').as_posix()
         'photos/cat'
     """
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        raise ConfigError(f"Expected a path, as text or a pathlib.Path; found {shown(path)}.")
+    if not name:
+        raise ConfigError("Expected a path; found an empty text. The current folder is written '.'.")
+    if "\0" in name:
+        raise ConfigError(f"The path {shown(name)} holds the character 0, which no file's name can.")
     try:
-        found = Path(path).expanduser()
+        found = _with_home(Path(name))
         os.fsencode(found)
+        found.exists()
+    except OSError as error:  # a name that is too long; what lacks or is hidden is no error here
+        raise ConfigError(f"The path {shown(name)} cannot be used: {error.strerror or error}.") from error
     except RuntimeError as error:
         raise ConfigError(
-            f"The home directory, which ~ in {str(path)!r} stands for, is unknown: HOME is not set and the user has no "
+            f"The home directory, which ~ in {name!r} stands for, is unknown: HOME is not set and the user has no "
             "passwd entry. Set HOME, or write the path in full."
         ) from error
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"The path {str(path)!a} has characters that no file can be named with in this locale. "
+            f"The path {name!a} has characters that no file can be named with in this locale. "
             "Set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8."
         ) from error
     return found
+
+
+def _with_home(path: Path) -> Path:
+    """Expands ~ and, as shells do, ~user where there is such a user; else that is a name like any other."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        if path.parts[0] == "~":
+            raise
+        return path
 
 
 def cache_root() -> Path | None:

@@ -26,7 +26,7 @@ class ProbeConfig:
     out: str | None = None
     """A PNG file for the plot of accuracy by depth, which needs matplotlib."""
     seed: int = 0
-    """Of draws and folds."""
+    """Random seed of draws and folds."""
     cache: str = "auto"
     """As for finetune."""
     json: bool = False
@@ -45,7 +45,7 @@ class RankConfig:
     examples_per_class: int | None = None
     """Draw this many examples of each class, by the seed."""
     seed: int = 0
-    """Of draws and folds."""
+    """Random seed of draws and folds."""
     cache: str = "auto"
     """As for finetune."""
     json: bool = False

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flaxtl.errors import ConfigError, FlaxtlError, Preempted
 
@@ -81,7 +81,11 @@ def most(value: float) -> float:
 
 @contextlib.contextmanager
 def connected(
-    coordinator: str | None, processes: int | None = None, number: int | None = None, timeout: float = 600.0
+    coordinator: str | None,
+    processes: int | None = None,
+    number: int | None = None,
+    timeout: float = 600.0,
+    wording: Callable[[str], str] = str,
 ) -> Iterator[None]:
     """Connects this process with the others of its run, and leaves them at the end.
 
@@ -92,13 +96,14 @@ def connected(
         processes: how many there are.
         number: which this is.
         timeout: seconds that this process waits for the others before it gives up.
+        wording: how the message of an error is written to the terminal.
 
     Raises:
         ConfigError: the settings do not fit together.
     """
     if coordinator is None:
         if processes not in (None, 1) or number not in (None, 0):
-            raise ConfigError("--processes and --process-id need --coordinator HOST:PORT, of the first process.")
+            raise ConfigError("`processes` and `process_id` need `coordinator='HOST:PORT'`, of the first process.")
         yield
         return
     _connect(coordinator, processes, number, timeout)
@@ -108,7 +113,7 @@ def connected(
         _leave()
         raise
     except BaseException as error:  # noqa: BLE001 - the process ends with it
-        _fail(error)
+        _fail(error, wording)
     else:
         _leave()
 
@@ -116,11 +121,11 @@ def connected(
 def _connect(coordinator: str, processes: int | None, number: int | None, timeout: float) -> None:
     if coordinator != AUTOMATIC and (processes is None or number is None or not 0 <= number < processes):
         raise ConfigError(
-            f"--coordinator {coordinator} needs --processes N and --process-id from 0 to N - 1; "
+            f"`coordinator={coordinator!r}` needs `processes` and `process_id`, from 0 to N - 1; "
             f"found {processes} and {number}."
         )
     if timeout <= 0:
-        raise ConfigError(f"--peer-timeout is {timeout}; expected seconds, more than 0.")
+        raise ConfigError(f"`peer_timeout` is {timeout}; expected seconds, more than 0.")
     import jax
 
     try:
@@ -138,8 +143,8 @@ def _connect(coordinator: str, processes: int | None, number: int | None, timeou
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"The other processes were not met at --coordinator {coordinator}: {reason}. "
-            "Start all of them, with the same coordinator, within --peer-timeout."
+            f"The other processes were not met at `coordinator={coordinator!r}`: {reason}. "
+            "Start all of them, with the same coordinator, within `peer_timeout`."
         ) from error
     _WATCH.start(timeout)
 
@@ -152,10 +157,10 @@ def _leave() -> None:
     _WATCH.stop()
 
 
-def _fail(error: BaseException) -> None:
+def _fail(error: BaseException, wording: Callable[[str], str]) -> None:
     sys.stdout.flush()
     if isinstance(error, FlaxtlError):
-        _say(str(error))
+        _say(wording(str(error)))
         code = _USAGE_ERROR
     else:
         traceback.print_exception(error)
@@ -169,7 +174,7 @@ def _say(text: str) -> None:
 
 
 def _give_up(what: str, why: str) -> None:
-    _say(f"{why} at {what}: one of the processes is stuck or dead. Start all of them again with --resume.")
+    _say(f"{why} at {what}: one of the processes is stuck or dead. Start all of them again, and resume the run.")
     os._exit(PEER_LOST)
 
 

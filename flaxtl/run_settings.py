@@ -16,27 +16,26 @@ class Run:
     """Where a run is kept and how it ends."""
 
     seed: int = 0
-    """Of everything that is drawn: subsets, order, augmentation, dropout, initial values."""
+    """Random seed of subsets, order, augmentation, dropout and initial values."""
     resume: bool = False
-    """Go on with the run that the directory holds."""
+    """Continue the run that the directory holds, to the same bits as if it had not been interrupted."""
     overwrite: bool = False
     """Delete the run that the directory holds."""
     json: bool = False
     """Print the result as JSON."""
     cache: str = "auto"
-    """Where the activations of frozen parts are kept for the next run: a directory, auto for the user's own cache, off
-    for nowhere."""
+    """Where activations of frozen layers are cached for later runs: a directory, auto for the user's cache, or off."""
     cache_gigabytes: float = 10.0
-    """What the cache may grow to; what was not used for longest goes first."""
+    """Size limit of the cache; least recently used entries are evicted."""
     parallel: Parallel = "jit"
     """How several devices train as one, with the results of one: jit spreads the batch, fsdp also the parameters, pmap
     maps one device's program over all."""
     microbatch: int | None = None
-    """Work off each batch in parts of this many examples, to save memory; what is learnt stays that of the whole batch
-    (batch statistics are those of each part)."""
+    """Gradient-accumulation microbatch size: each batch is split into microbatches of so many examples, to save memory.
+    The gradient is that of the whole batch; batch statistics are those of each microbatch."""
     memory_gigabytes: float | None = None
-    """What each device may hold (on a CPU: this process): a batch that needs more is worked off in parts, as by
-    --microbatch. By default what is free."""
+    """Memory limit of each device (on a CPU: of this process); a batch that needs more is split as by --microbatch. By
+    default what is free."""
     coordinator: str | None = None
     """HOST:PORT of the first of several processes that train as one, or auto on a TPU slice, Slurm or Kubernetes."""
     processes: int | None = None

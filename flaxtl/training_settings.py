@@ -29,9 +29,9 @@ class Optimizer:
     weight_decay: float = 1e-4
     """Per step, times the learning rate; on kernels only, never on biases or scales."""
     momentum: float = 0.9
-    """Of SGD."""
+    """SGD momentum."""
     clip_norm: float | None = 1.0
-    """The gradient norm of the trained parameters is cut to this."""
+    """Clip the global gradient norm to this."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup: float = 0.1
@@ -138,8 +138,8 @@ class Training:
     """Whether a solved head learns from what the classes of texts are called, as from one more example of each: auto
     tries it with few examples, and keeps it where held-out examples gain."""
     wise: float | Literal["auto"] | None = None
-    """How far to go from the parameters before training (0) to those after it (1) (WiSE-FT; Wortsman et al. 2022);
-    auto chooses on validation data."""
+    """WiSE-FT interpolation coefficient alpha, from the parameters before training (0) to those after it (1)
+    (Wortsman et al. 2022); auto selects it on validation data."""
     soup: int = 1
     """Train so many times, by other seeds, and average the parameters (model soups; Wortsman et al. 2022)."""
     soup_kind: Literal["uniform", "greedy"] = "uniform"
@@ -154,9 +154,9 @@ class Contrast:
     contrast_temperature: float = 0.1
     """What cosine similarities are divided by; the smaller, the more the nearest examples of other classes count."""
     contrast_passes: float = 4.0
-    """How often each example is looked at, where --epochs does not say; more make few examples worse."""
+    """Passes over the data, where --epochs is not set; more passes overfit small sets."""
     contrast_examples: int = 4096
-    """How many are looked at in all at the most, where --epochs does not say."""
+    """Upper limit of examples seen in all passes, where --epochs is not set."""
     contrast_batch: int = 64
     """Examples a step, which are all compared with each other."""
     contrast_from: str = "0.6"
@@ -168,9 +168,9 @@ class Lora:
     """Low-rank adapters (LoRA; Hu et al. 2022): what the strategy lora trains beside the head."""
 
     lora_rank: int = 8
-    """Of the matrices that are added to the kernels."""
+    """LoRA rank."""
     lora_alpha: float = 16.0
-    """What is added counts alpha/rank."""
+    """LoRA alpha; the update is scaled by alpha / rank."""
     lora_patterns: tuple[str, ...] = ()
     """Patterns of the kernels; by default the dense ones and 1×1 convolutions between the first part and the head, or
     all convolutions where those are few."""

@@ -299,7 +299,7 @@ def test_contents_are_told_apart():
 
 def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="--cache off"):
+    with pytest.raises(DataError, match="`cache='off'`"):
         Store(tmp_path / "file")
 
 

@@ -18,7 +18,8 @@ FLOORS = [
     {"pipeline", "modules"},
     {"checkpoint", "surgery", "freeze", "nets", "data", "metrics", "predictions"},
     {"card", "config"},
-    {"data_settings", "probe_settings", "run_settings", "training_settings"},
+    {"data_settings", "probe_settings", "run_settings", "training_settings", "setting_values", "yaml_files"},
+    {"setting_names"},
     {"paths", "places", "processes", "shares"},
     {"errors"},
 ]

@@ -103,9 +103,9 @@ def test_flips_of_digits_are_noted():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Augmentation(mixup=-1.0), "--mixup is -1"),
-        (Augmentation(cutmix=float("nan")), "--cutmix is nan"),
-        (Augmentation(rand_augment=(0, 9.0)), "--rand-augment is 0"),
+        (Augmentation(mixup=-1.0), "`mixup` is -1"),
+        (Augmentation(cutmix=float("nan")), "`cutmix` is nan"),
+        (Augmentation(rand_augment=(0, 9.0)), "`rand_augment` is 0"),
         (Augmentation(rand_augment=(2, 11.0)), "magnitude from 0 to 10"),
     ],
 )

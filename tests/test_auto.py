@@ -170,11 +170,11 @@ def test_of_two_cuts_the_better_stands_for_both_and_the_deep_one_is_explained():
         assert auto.chosen([head, *cuts], source) == expected
     phases = (Phase("train", start="blocks_0"),)
     told = auto._why([_trial("cut", sure + noise), dataclasses.replace(head, name=auto.DEEP, phases=phases)], 1, source)
-    assert "--cut blocks_0 --cut-head new" in told
+    assert "cut='blocks_0', cut_head='new'`" in told
     assert "the better one of two cuts" in told
     better = dataclasses.replace(_trial(auto.DEEP, 3.0 * sure), phases=(Phase("train", start="blocks_0"),))
     assert auto.chosen([head, better], source) == 1
-    assert "--strategy cut --cut blocks_0 --cut-head new" in auto._why([head, better], 1, source)
+    assert "`strategy='cut', cut='blocks_0', cut_head='new'`" in auto._why([head, better], 1, source)
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_the_learning_curve_is_left_out_where_little_time_is_left(monkeypatch):
     little = flaxtl.finetune(tiny.model(), tiny.source(), **SETTINGS | {"budget": "10m"})
     assert little.evidence[0]["learning_curve"] is None
     assert little.evidence[0]["chosen"] == plenty.evidence[0]["chosen"]
-    assert "the head alone may reach" not in little.summary()
+    assert "learning curve" not in little.summary()
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_both_ends_are_the_start_and_the_end_to_the_bit():
 def test_halfway_is_the_mean_of_both():
     start = tiny.model().with_head(tiny.LABELS)
     close(trained(wise=0.5).model.variables, averaging.mean([start.variables, trained().model.variables]))
-    assert any("WiSE-FT: 0.5 of the way" in note for note in trained(wise=0.5).notes)
+    assert any("WiSE-FT: parameters are interpolated with alpha 0.5" in note for note in trained(wise=0.5).notes)
 
 
 def test_of_lpft_the_start_is_the_solved_head():
@@ -128,10 +128,10 @@ def test_a_greedy_soup_is_never_worse_on_its_validation_data_than_its_best_run()
         ({"wise": 0.5, "strategy": "head"}, "the strategy head trains nothing"),
         ({"soup": 2, "strategy": "scratch"}, "here all begin anew"),
         ({"l2_sp": 0.1, "strategy": "scratch"}, "here all begin anew"),
-        ({"soup": 2, "strategy": "gradual"}, "--soup is for the strategies"),
-        ({"wise": 1.5}, "--wise is 1.5"),
-        ({"soup": 0}, "--soup is 0"),
-        ({"layer_decay": 0.0}, "--layer-decay is 0.0"),
+        ({"soup": 2, "strategy": "gradual"}, "`soup` is for the strategies"),
+        ({"wise": 1.5}, "`wise` is 1.5"),
+        ({"soup": 0}, "`soup` is 0"),
+        ({"layer_decay": 0.0}, "`layer_decay` is 0.0"),
         ({"head": "mean"}, "this strategy solves none"),
     ],
     ids=str,

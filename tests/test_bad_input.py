@@ -291,7 +291,7 @@ def test_inspecting_a_pattern_that_matches_nothing(place, capsys):
 def test_unknown_keys_of_a_file_suggest_the_nearest(place, capsys):
     (place / "c.yaml").write_text("optimizer: {learning_rat: 0.1}\n")
     said = refused(finetune(place, "--config", place / "c.yaml"), capsys)
-    assert "no setting 'optimizer.learning_rat'. Did you mean 'learning_rate'" in said
+    assert "no setting 'optimizer.learning_rat'. Did you mean 'optimizer.learning_rate'" in said
     assert "no configuration file" in refused(finetune(place, "--config", place / "absent.yaml"), capsys)
     assert "--config needs the name" in refused(finetune(place, "--config"), capsys)
     assert "There is no command 'finetun'. Did you mean 'finetune'" in refused(["finetun"], capsys)
@@ -319,7 +319,7 @@ def test_wrong_options_exit_with_two_and_name_the_right_ones(words, named, place
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--batch-size", "0"], "--batch-size is 0; expected a number of at least 1."),
+        (["--batch-size", "0"], "--batch-size is 0; expected a whole number of at least 1."),
         (["--learning-rate", "-1"], "--learning-rate is -1.0; expected a number above 0."),
         (["--examples-per-class", "0"], "--examples-per-class is 0"),
         (["--trainable", "heads/**", "--strategy", "full"], "'heads/**' matches none of the"),

@@ -46,7 +46,7 @@ def output(words, capsys):
 
 
 def test_finetune_leaves_a_model_and_what_it_printed(run):
-    told = {"predictions.csv", "report.html", "result.json"}
+    told = {"out_of_fold.csv", "predictions.csv", "report.html", "result.json"}
     assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "model", *told}
     result = json.loads((run / "result.json").read_text())
     assert result["examples"] == 9
@@ -207,3 +207,90 @@ def test_the_reader_of_our_output_may_go_away(unbuffered):
         process.stdin.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("words", [["finetune", "--help"], ["help", "pretrain"], ["inspect", "{model}"]])
+def test_the_reader_of_a_commands_output_may_go_away(words, run):
+    words = [word.format(model=run / "model") for word in words]
+    code = "import sys; sys.stdin.read(); from flaxtl.cli import main; sys.exit(main(sys.argv[1:]))"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, *words], **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize("moment", ["training", "reading"])
+def test_an_interrupted_command_says_so_without_a_traceback(moment, place, tmp_path):
+    """SIGINT in the middle of a command, as Ctrl-C sends it: before JAX is imported, and between two steps."""
+    at = {
+        "reading": "import flaxtl.cli; sys.modules['flaxtl.cli.main'].settings = lambda *a: stop()",
+        "training": "from flaxtl.train.rundir import RunDirectory as R; R.log = lambda *a, **k: stop()",
+    }[moment]
+    code = (
+        "import os, signal, sys; stop = lambda: os.kill(os.getpid(), signal.SIGINT); "
+        f"{at}; from flaxtl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["finetune", place / "photos", "--from", place / "base", "--out", tmp_path / "run"]
+    words = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (130, "flaxtl: interrupted")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 0, "usage: flaxtl COMMAND"),
+        (["help"], 0, "usage: flaxtl COMMAND"),
+        (["-h"], 0, "usage: flaxtl COMMAND"),
+        (["help", "finetune"], 0, "usage: flaxtl finetune"),
+        (["finetune", "-h"], 0, "usage: flaxtl finetune"),
+        (["--version"], 0, "flaxtl 0."),
+        (["-V"], 0, "flaxtl 0."),
+        (["version"], 0, "flaxtl 0."),
+        (["finetun"], 2, "no command 'finetun'. Did you mean 'finetune'"),
+        (["help", "finetun"], 2, "no command 'finetun'. Did you mean 'finetune'"),
+        (["train"], 2, "no command 'train'. Did you mean"),
+        (["--lr"], 2, "no option '--lr'"),
+        (["finetune"], 2, "The training data is missing. For example: flaxtl finetune photos/"),
+        (["pretrain"], 2, "The training data is missing"),
+        (["evaluate", "m"], 2, "The model or the data is missing"),
+        (["compare", "a"], 2, "A second run is missing"),
+        (["finetune", "x", "y"], 2, "flaxtl finetune has no place for 'y'"),
+        (["finetune", "x", "--json", "true"], 2, "has no place for 'true'"),
+        (["finetune", "x", "--batch-size"], 2, "--batch-size lacks its value"),
+        (["finetune", "x", "--zoom", "1"], 2, "--zoom lacks a value; expected 2"),
+        (["finetune", "x", "--batch-size", "a"], 2, "--batch-size is 'a'; expected a whole number"),
+        (["finetune", "x", "--warmup", "a"], 2, "--warmup is 'a'; expected a number"),
+        (["finetune", "x", "--epochs", "a"], 2, "--epochs is 'a'; expected None or a number"),
+        (["finetune", "x", "--strategy", "ful"], 2, "--strategy is 'ful'; expected one of 'auto', 'head'"),
+        (["finetune", "x", "--strategy", "linear"], 2, "Did you mean 'head'?"),
+        (["finetune", "x", "-x"], 2, "has no option -x. A path that begins with a dash is written ./-x"),
+        (["finetune", "x", "--training.epochs", "3"], 2, "Did you mean --epochs?"),
+        (["evaluate", "x", "--epochs", "3"], 2, "flaxtl evaluate has no option --epochs"),
+        (["finetune", "x", "--config"], 2, "--config needs the name of one YAML file"),
+        (["finetune", "x", "--config", "absent.yaml"], 2, "There is no configuration file absent.yaml"),
+        (["finetune", "x", "--config", "."], 2, ". is a folder; expected a YAML file"),
+        (["finetune", "x", "--config", "a", "--config", "b"], 2, "There is no configuration file a"),
+    ],
+)
+def test_what_is_typed_is_answered_with_a_sentence_or_help(words, code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    printed = capsys.readouterr()
+    assert said in (printed.out if code == 0 else printed.err)
+    if code:
+        assert printed.out == ""
+        assert len(printed.err.strip().splitlines()) == 1
+        assert printed.err.startswith("flaxtl: ")
+
+
+def test_underscores_and_equals_signs_are_understood():
+    from flaxtl.cli.reading import settings
+
+    words = ["photos", "--batch_size", "7", "--seed=3", "--no-flip", "--text-column", "t", "--shift", "-1"]
+    read = settings("finetune", words)
+    assert (read.training.batch_size, read.run.seed, read.data_options.input_column) == (7, 3, "t")
+    assert settings("finetune", ["./-x", "--out=-y"]).out == "-y"

@@ -1,29 +1,40 @@
 """Runs side by side: the table, the paired test, and what is said where there is none."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from flaxtl import metrics, report
+from flaxtl import report
 from flaxtl.cli import main
+from flaxtl.data import Source
 from flaxtl.errors import DataError
 from flaxtl.report.compare import mcnemar
+from flaxtl.report.held_out import FIELDS
 
 LABELS = ("no", "yes")
 
 
-def run(place, right, *, strategy="head", keys=None, kept=True, tested=True):
+def held_out(keys, targets, probabilities, labels=LABELS, kind="test"):
+    """Predictions as a run has them; the probabilities come back from their logarithms."""
+    source = Source.of("array", np.arange(len(keys)), [labels[t] for t in targets], labels=labels, keys=keys)
+    return report.HeldOut.of(kind, source, np.log(probabilities))
+
+
+def run(place, right, *, strategy="head", keys=None, kept=True, tested=True, kinds=("test",)):
     """A finished run of which `right` says for each test example whether it was predicted rightly."""
     place.mkdir(parents=True)
     y = np.arange(len(right)) % 2
     p = np.where((np.eye(2)[y] > 0) == np.asarray(right)[:, None], 0.8, 0.2)
-    test = metrics.evaluate(p, y, LABELS, resamples=20).to_dict() if tested else None
-    result = {"strategy": strategy, "examples": 50, "seconds": 1.5, "test": test}
+    keys = keys or [f"{i}.png" for i in range(len(right))]
+    found = [held_out(keys, y, p, kind=kind) for kind in kinds if tested]
+    result = {"strategy": strategy, "examples": 50, "seconds": 1.5, "test": None}
+    result |= {FIELDS[one.kind]: one.to_dict() for one in found}
     (place / "result.json").write_text(json.dumps(result))
-    if kept:
-        report.keep_predictions(place, keys or [f"{i}.png" for i in range(len(right))], y, p, LABELS)
+    for one in found if kept else ():
+        report.save_predictions(place, one)
     return place
 
 
@@ -31,7 +42,7 @@ def test_kept_predictions_are_read_as_they_were(tmp_path):
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(3), 7), np.arange(7) % 3
     keys, labels = [f'a "quoted", key {i}' for i in range(7)], ("ä", "b;c", "d,e")
-    report.keep_predictions(tmp_path, keys, y, p, labels)
+    report.save_predictions(tmp_path, held_out(keys, y, p, labels))
     found = report.read_predictions(tmp_path)
     assert (found.keys, found.labels) == (tuple(keys), labels)
     np.testing.assert_array_equal(found.targets, y)
@@ -63,16 +74,14 @@ def test_runs_on_the_same_examples_are_tested_pair_by_pair(tmp_path):
     pair = found.pairs[0]
     assert (pair.examples, pair.only_first, pair.only_second) == (40, 15, 1)
     assert pair.p_value == pytest.approx(mcnemar(1, 15))
-    assert "a is 35.0% more accurate on the same 40 examples" in found.summary()
-    assert "more than chance" in found.summary()
+    assert "a is 35.0 points more accurate on the same 40 examples of the test data" in found.summary()
+    assert ", significant at the 5% level" in found.summary()
     assert found.rows[0].accuracy == pytest.approx(37 / 40)
-    assert found.rows[0].accuracy_low < 37 / 40 < found.rows[0].accuracy_high
+    assert found.rows[0].low < 37 / 40 < found.rows[0].high
     assert json.loads(json.dumps(found.to_dict()))["pairs"][0]["only_first"] == 15
     # The order of the examples does not matter.
     kept = report.read_predictions(b)
-    report.keep_predictions(
-        b, [kept.keys[i] for i in order], kept.targets[order], kept.probabilities[order], kept.labels
-    )
+    report.save_predictions(b, held_out([kept.keys[i] for i in order], kept.targets[order], kept.probabilities[order]))
     assert report.compare([a, b]).pairs == found.pairs
 
 
@@ -82,7 +91,7 @@ def test_a_small_difference_may_be_chance_and_none_is_none(tmp_path):
     other[0] = False
     runs = [run(tmp_path / name, r) for name, r in (("a", right), ("b", other), ("c", right))]
     said = report.compare(runs).summary()
-    assert "this may be chance" in said
+    assert "not significant at the 5% level" in said
     assert "a and c are equally accurate" in said
     assert "of 3, one in twenty" in said
 
@@ -96,8 +105,8 @@ def test_runs_that_cannot_be_tested_are_named(tmp_path):
     relabelled = run(tmp_path / "e", right, keys=[f"{i + 1}.png" for i in range(10)])
     found = report.compare([a, elsewhere, without, unmeasured, relabelled])
     assert not found.pairs
-    assert "a and b cannot be tested against each other: they were not measured on the same" in found.summary()
-    assert "no predictions on test data in c and d." in found.summary()
+    assert "a and b cannot be tested against each other: they were not evaluated on the same" in found.summary()
+    assert "no class predictions on held-out examples in c and d." in found.summary()
     assert "a and e cannot" in found.summary()
     assert "not measured" in found.summary().splitlines()[4]
 
@@ -120,3 +129,57 @@ def test_the_command(tmp_path, capsys):
     (tmp_path / "b" / "result.json").write_text("{}")
     assert main(["compare", a, b]) == 2
     assert "Run it again" in capsys.readouterr().err
+
+
+def test_runs_are_compared_on_the_same_kind_of_held_out_examples(tmp_path):
+    right = np.ones(30, bool)
+    worse = right.copy()
+    worse[:9] = False
+    both = run(tmp_path / "both", right, kinds=("test", "cross-validation"))
+    folds = run(tmp_path / "folds", worse, kinds=("cross-validation",))
+    tested = run(tmp_path / "tested", worse)
+    found = report.compare([both, folds, tested])
+    assert [(p.first, p.second, p.held_out) for p in found.pairs] == [
+        ("both", "folds", "cross-validation"),
+        ("both", "tested", "test"),
+    ]
+    assert [row.held_out for row in found.rows] == ["test", "cross-validation", "test"]
+    said = found.summary()
+    assert "both is 30.0 points more accurate on the same 30 examples of cross-validation on the training data" in said
+    assert "the predictions of folds are on cross-validation on the training data, those of tested on the test" in said
+    assert "of different kinds (cross-validation, test)" in said
+    assert "p-values are approximate" in said
+    assert "cross-validation (30)" in said.splitlines()[2]
+    assert "approximate" not in report.compare([both, tested]).summary()
+
+
+@pytest.mark.parametrize("kind", ["cross-validation", "validation"])
+def test_runs_without_test_data_are_compared_too(tmp_path, kind):
+    right = np.arange(20) > 3
+    runs = [run(tmp_path / name, r, kinds=(kind,)) for name, r in (("a", right), ("b", ~right))]
+    found = report.compare(runs)
+    assert [row.held_out for row in found.rows] == [kind, kind]
+    assert found.rows[0].baseline == 0.5
+    [pair] = found.pairs
+    assert (pair.held_out, pair.only_first, pair.only_second) == (kind, 16, 4)
+    assert "a is 60.0 points more accurate" in str(pair)
+    assert not (tmp_path / "a" / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize(("task", "figure"), [("regression", "r2"), ("multilabel", "exact")])
+def test_runs_of_other_tasks_are_listed_by_their_own_figure(tmp_path, task, figure):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        source = Source.of("array", np.arange(6), keys=list("uvwxyz"))
+        targets = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]] * 2, np.float32)
+        source = dataclasses.replace(source, targets=targets, labels=("p", "q"), task=task)
+        one = report.HeldOut.of("test", source, targets - 0.4)
+        report.save_predictions(tmp_path / name, one)
+        result = {"strategy": "head", "examples": 6, "seconds": 1.0, "test": one.to_dict()}
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    found = report.compare([tmp_path / "a", tmp_path / "b"])
+    assert [row.figure for row in found.rows] == [figure] * 2
+    assert found.rows[0].accuracy is None
+    assert found.rows[0].baseline is not None
+    assert "no class predictions on held-out examples in a and b" in found.summary()
+    assert json.loads(json.dumps(found.to_dict()))["rows"][0]["value"] == found.rows[0].value

@@ -11,6 +11,7 @@ import yaml
 
 import flaxtl
 from flaxtl import config as configs
+from flaxtl.cli import main
 from flaxtl.config import COMMANDS, FinetuneConfig, PretrainConfig
 from flaxtl.errors import ConfigError
 
@@ -49,11 +50,11 @@ def test_the_command_line_the_file_and_python_agree(tmp_path):
     ("text", "sentence"),
     [
         ("stratgy: head", "no setting 'stratgy'.*Did you mean 'strategy'"),
-        ("optimizer: {learning_rat: 1}", r"no setting 'optimizer\.learning_rat'.*'learning_rate'"),
+        ("optimizer: {learning_rat: 1}", r"no setting 'optimizer\.learning_rat'.*'optimizer\.learning_rate'"),
         ("strategy: magic", "'magic'; expected one of"),
-        ("examples_per_class: many", "type int"),
+        ("examples_per_class: many", "a whole number"),
         ("run: 3", "expected settings of its own"),
-        ("[1, 2]", "holds list"),
+        ("[1, 2]", "holds a list"),
         ("a: [", "not readable YAML"),
     ],
 )
@@ -63,8 +64,61 @@ def test_a_wrong_file_is_refused_with_a_sentence(text, sentence, tmp_path):
         configs.load(FinetuneConfig, tmp_path / "c.yaml")
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"strategy: head\nsize: 3\nstrategy: full\n", "'strategy' is set twice, in lines 1 and 3"),
+        (b"run:\n  seed: 1\n  seed: 2\n", "'seed' is set twice, in lines 2 and 3"),
+        (b"a: &x {b: 1}\nc: {<<: *x, d: 1, d: 2}\n", "'d' is set twice"),
+        (b"- strategy: head\n", "holds a list; expected settings as 'name: value'"),
+        (b"just words", "holds 'just words'; expected settings"),
+        (b"run:\n\tseed: 1\n", r"a tab, where YAML takes spaces alone \(line 2, column 1\)"),
+        (b"strategy: [head\n", r"not readable YAML: .* \(line 2, column 1\)"),
+        (b"strategy: head\n---\nsize: 3\n", r"not readable YAML: .*another document \(line 2"),
+        ("out: Übung\n".encode("latin-1"), "not in UTF-8, first in line 1"),
+        ("strategy: head\n# für\n".encode("latin-1"), "not in UTF-8, first in line 2"),
+        ("strategy: head\n".encode("utf-16"), "not in UTF-8"),
+        (b"out: \x00\n", "holds the character 0x0"),
+        (b"1: 2\n", "has the key 1; expected the name of a setting"),
+        (b"? [1, 2]\n: 3\n", "not readable YAML"),
+        (b"batch_size: 8\n", "no setting 'batch_size'. It belongs to a section: 'training:'"),
+        (b"lr: 8\n", r"no setting 'lr'. Did you mean 'optimizer\.learning_rate'"),
+        (b"training: {lr: 1}\n", r"no setting 'training\.lr'"),
+        (b"training: [1]\n", r"'training' is \[1\]; expected settings of its own"),
+        (b"training: {batch_size: 1.5}\n", r"'training\.batch_size' is 1\.5; expected a whole number"),
+        (b"augment: {flip: 'yes'}\n", r"'augment\.flip' is 'yes'; expected True or False"),
+        (b"trainable: head\n", "'trainable' is 'head'; expected a list"),
+        (b"data: 2026-01-01\n", "'data' is an object of type date; expected text"),
+        (b"network: {family: vit}\n", r"no setting 'network'\..*The file's settings are those of flaxtl pretrain"),
+        (b"lowest: 1e-6\nhighest: 1.0\n", "settings are those of flaxtl lr-find"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line_and_what_to_do(content, sentence, tmp_path, capsys):
+    file = tmp_path / "c [1].yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        configs.load(FinetuneConfig, file)
+    assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert main(["finetune", "photos", "--config", str(file)]) == 2
+    assert capsys.readouterr().err == f"flaxtl: {raised.value}\n"
+
+
+@pytest.mark.parametrize("content", ["", "# nothing", "{}", "\ufeffstrategy: head", "run:", "examples_per_class:"])
+def test_files_that_say_little_are_read(content, tmp_path):
+    (tmp_path / "c.yaml").write_text(content, encoding="utf-8")
+    assert configs.load(FinetuneConfig, tmp_path / "c.yaml") == FinetuneConfig()
+
+
+def test_merged_keys_of_yaml_are_no_duplicates(tmp_path):
+    (tmp_path / "c.yaml").write_text("network: &n {size: 64, channels: 1}\nlicence: x\n")
+    assert configs.load(PretrainConfig, tmp_path / "c.yaml").network.size == 64
+    (tmp_path / "c.yaml").write_text("network: {settings: {a: &a {b: 1, c: 2}, d: {<<: *a, b: 3}}}\n")
+    assert configs.load(PretrainConfig, tmp_path / "c.yaml").network.settings["d"] == {"b": 3, "c": 2}
+
+
 def test_an_unknown_name_in_python_is_refused():
-    with pytest.raises(ConfigError, match="Did you mean 'learning_rate'"):
+    with pytest.raises(ConfigError, match="Did you mean `learning_rate`"):
         configs.replace(FinetuneConfig(), learning_rat=1.0)
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from flaxtl.cli.main import main
 from flaxtl.convert import load
 from flaxtl.convert.converting import plan_conversion
-from flaxtl.convert.families import timm_names
+from flaxtl.convert.families import labels, timm_names
 from flaxtl.convert.readers import read_weights
 from flaxtl.convert.weights import Weights
 from flaxtl.errors import CheckpointError
@@ -380,6 +380,24 @@ def test_names_are_listed_once_and_each_is_a_name():
     assert all(timm_names.current_name(name) == name for name in names)
 
 
+@pytest.mark.parametrize(
+    "config", [{"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}}, {"labels": [*"abcde"]}]
+)
+def test_a_config_of_class_names_alone_leaves_the_rest_as_without_one(config):
+    found, bare = (plan_conversion(given("resnet_basic", c)) for c in (config, {}))
+    assert found.recognised.labels == ("a", "b", "c", "d", "e")
+    assert found.recognised.input == bare.recognised.input
+    assert found.model.notes == bare.model.notes
+
+
+@pytest.mark.parametrize(
+    "empty", [{"interpolation": ""}, {"crop_mode": ""}, {"crop_pct": 0.0}, {"mean": None, "std": None}]
+)
+def test_empty_settings_of_pictures_mean_timms_defaults(empty):
+    found = plan_conversion(given("resnet_basic", pretrained_cfg={"input_size": [3, 64, 64], **empty}))
+    assert found.recognised.input == plan_conversion(given("resnet_basic")).recognised.input
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize(
     "name",
@@ -422,3 +440,59 @@ def test_arguments_are_computed_as_timm_computes_them(name, arguments):
     from parity import timm_networks
 
     assert timm_networks.error(name, 0 if name.startswith("vit") else 64, **arguments) < 1e-5
+
+
+def test_a_preprocessor_beside_timms_config_is_mentioned():
+    weights = given("resnet_basic")
+    beside = Weights(weights.tensors, weights.config, {"image_processor_type": "ViTImageProcessor"})
+    assert any("preprocessor_config.json was not read" in note for note in plan_conversion(beside).model.notes)
+    assert not any("preprocessor" in note for note in plan_conversion(weights).model.notes)
+
+
+def test_what_is_assumed_is_said_each_time_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = checkpoint(tmp_path / "x.pth", "resnet_basic", arch="resnet18")
+    first, again = load(file).notes, load(file).notes
+    assert first == again
+    assert any("Nothing beside the weights says how pictures are prepared" in note for note in first)
+
+
+@pytest.mark.parametrize(
+    "said", [{"dropout": 0.1}, {"architecture": "yamnet"}, {"label_names": ["a"], "sample_rate": 8000}]
+)
+def test_families_that_are_published_without_a_config_refuse_one_that_says_more_than_names(said):
+    weights = Weights({}, said)
+    with pytest.raises(CheckpointError, match="a setting that flaxtl does not know"):
+        labels.require_names_alone(weights)
+    labels.require_names_alone(Weights({}, {"label_names": ["a"]}))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("resnet18", {"layers": [1, 1, 1, 1]}),
+        ("resnetblur18", {"layers": [1, 1, 1, 1], "act_layer": "silu"}),
+        ("vit_tiny_patch16_224", {"depth": 1, "num_heads": 6}),
+    ],
+)
+def test_what_transformers_saves_of_a_timm_network_loads_with_its_logits(
+    tmp_path, monkeypatch, architecture, arguments
+):
+    import torch
+    import transformers
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = {0: "ant", 1: "bee", 2: "cow"}
+    config = transformers.TimmWrapperConfig(architecture=architecture, model_args=arguments, id2label=names)
+    config.num_labels = 3
+    wrapped = transformers.TimmWrapperForImageClassification(config).eval()
+    wrapped.save_pretrained(tmp_path / "saved")
+    model = load(tmp_path / "saved")
+    assert model.card.labels == ("ant", "bee", "cow")
+    x = np.random.default_rng(0).standard_normal((1, 224, 224, 3), dtype=np.float32)
+    with torch.no_grad():
+        wanted = wrapped(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).logits.numpy()
+    network = model.network
+    found, _ = network.forward(model.variables, x, 0, len(network.segments))
+    assert ours.relative(np.asarray(found), wanted) < 1e-5

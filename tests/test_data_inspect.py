@@ -90,7 +90,7 @@ def test_texts_pairs_numbers_and_several_outputs(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("text,label\nabc,a\n,b\n" + "x,a\n" * 10 + "y,a\n")
     found = told([tmp_path / "t.csv"], capsys)
     assert found["parts"]["all"]["traits"] == {"characters": {"minimum": 0, "median": 1, "maximum": 3}, "empty": 1}
-    assert any("rarer by 10 times and more than others: b (1)" in warning for warning in found["warnings"])
+    assert any("less than a third of that: b (1)" in warning for warning in found["warnings"])
     assert sum(len(group) - 1 for group in found["duplicates"]) == 9
     pairs = describe({"all": Source.of("text", [("ab", "c")], ["x"])})
     assert pairs.parts["all"].traits["characters"]["maximum"] == 3

@@ -294,6 +294,17 @@ def test_examples_without_labels_are_left_out_and_the_note_says_how_to_keep_them
     assert len(from_files(place)) == 4
 
 
+def test_a_stray_file_beside_part_folders_is_named(tmp_path):
+    place = put(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "stray.png", "notes.txt")
+    names = [os.path.basename(path) for path, _ in from_folder(place).train.skipped]
+    assert sorted(names) == ["notes.txt", "stray.png"]
+    assert [os.path.basename(path) for path, _ in open_source(place, split="train").skipped] == [
+        "notes.txt",
+        "1.png",
+        "stray.png",
+    ]
+
+
 def test_two_folders_of_which_one_may_be_without_labels_are_refused(tmp_path):
     place = put(tmp_path, "known/1.png", "unknown/1.png")
     with pytest.raises(DataError, match=r"holds the folder unknown.*classes=\['unknown=unknown'\]"):
@@ -306,6 +317,11 @@ def test_examples_without_labels_within_a_part(tmp_path):
     found = from_folder(place)
     assert sizes(found) == {"train": (2, ("a", "b")), "validation": (2, ("a", "b"))}
     assert len(found.validation.skipped) == 1
+    place = put(tmp_path / "one", "train/a/1.png", "train/b/1.png", "val/a/1.png", "val/unknown/1.png")
+    assert len(from_folder(place).validation) == 1
+    place = put(tmp_path / "none", "train/a/1.png", "train/b/1.png", "val/unknown/1.png")
+    with pytest.raises(DataError, match="val holds the folder unknown"):
+        from_folder(place)
 
 
 # Names

@@ -85,7 +85,7 @@ def test_a_limit_is_of_the_training_part_alone_and_drawn_by_the_seed():
     found = select(parts, limit=6)
     assert (len(found.train), len(found.test)) == (6, 10)
     assert select(parts, limit=6).train.keys == found.train.keys != select(parts, limit=6, seed=1).train.keys
-    with pytest.raises(ConfigError, match="--limit is 0"):
+    with pytest.raises(ConfigError, match="`limit` is 0"):
         select(parts, limit=0)
 
 
@@ -103,14 +103,14 @@ def test_a_limit_is_of_the_training_part_alone_and_drawn_by_the_seed():
     ],
 )
 def test_names_are_read_off_paths(path, pattern, name):
-    assert from_paths([path], pattern, "--group-by") == (name,)
+    assert from_paths([path], pattern, "group_by") == (name,)
 
 
 def test_patterns_that_do_not_fit():
     with pytest.raises(DataError, match=r"'\*_\{\}_\*' does not match 1 of 2 paths: a/b\.wav"):
-        from_paths(["a/1_x_2.wav", "a/b.wav"], "*_{}_*", "--group-by")
-    with pytest.raises(ConfigError, match="--group-by is 'speaker'; expected a column of a table, or"):
-        from_paths(["a"], "speaker", "--group-by")
+        from_paths(["a/1_x_2.wav", "a/b.wav"], "*_{}_*", "group_by")
+    with pytest.raises(ConfigError, match="`group_by` is 'speaker'; expected a column of a table, or"):
+        from_paths(["a"], "speaker", "`group_by`")
 
 
 def test_files_that_lie_in_no_class_folders_by_a_pattern_with_groups(tmp_path):
@@ -119,7 +119,7 @@ def test_files_that_lie_in_no_class_folders_by_a_pattern_with_groups(tmp_path):
     found = open_source(tmp_path, label_column="{}_*", group_by="*_{}_*")
     assert found.labels == ("3", "7", "10")
     assert found.groups == ("ann", "ann", "bob", "bob")
-    with pytest.raises(DataError, match=r"no class folders.*--label-column '\{\}_\*'"):
+    with pytest.raises(DataError, match=r"no class folders.*`label_column='\{\}_\*'"):
         from_folder(tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_groups_are_held_out_as_test_data():
     ):
         with pytest.raises(DataError, match=words):
             select(found, test_groups=groups)
-    with pytest.raises(DataError, match="Say with --group-by what they are"):
+    with pytest.raises(DataError, match="Say with `group_by` what they are"):
         select(source("ab"), test_groups=["x"])
     with pytest.raises(DataError, match="has parts already"):
         select(Splits(source("ab")), test_groups=["x"])

@@ -124,10 +124,10 @@ def test_no_more_is_taken_ahead_than_said_and_nothing_after_the_end():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ((None, 2, None), "need --coordinator"),
-        (("host:1", None, None), "needs --processes N"),
+        ((None, 2, None), "need `coordinator"),
+        (("host:1", None, None), "needs `processes`"),
         (("host:1", 2, 2), "found 2 and 2"),
-        (("host:1", 2, 0, 0.0), "--peer-timeout is 0"),
+        (("host:1", 2, 0, 0.0), "`peer_timeout` is 0"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(settings, sentence):

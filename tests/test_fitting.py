@@ -100,7 +100,7 @@ def test_operations_are_those_of_the_whole_batch_however_it_is_divided():
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "words"), [(1e-6, "Even the network with its"), (-1.0, "--memory-gigabytes is -1.0")]
+    ("gigabytes", "words"), [(1e-6, "Even the network with its"), (-1.0, "`memory_gigabytes` is -1.0")]
 )
 def test_what_cannot_fit_is_refused_before_training(gigabytes, words):
     with pytest.raises(ConfigError, match=words):

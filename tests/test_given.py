@@ -113,7 +113,7 @@ def test_what_cannot_be_learned_from_several_outputs():
     same = same.with_outputs(np.ones((len(same), 1)), ["x"], "regression")
     with pytest.raises(DataError, match="Every example has the same x"):
         flaxtl.finetune(tiny.model(), same)
-    with pytest.raises(DataError, match="The data is of regression, but --task says multilabel"):
+    with pytest.raises(DataError, match="The data is of regression, but `task` says multilabel"):
         flaxtl.finetune(tiny.model(), described("regression"), task="multilabel")
     with pytest.raises(DataError, match="no classes, of each of which"):
         flaxtl.finetune(tiny.model(), described("multilabel"), examples_per_class=1)

@@ -157,7 +157,7 @@ def test_what_cannot_be_adapted_is_refused():
         flaxtl.finetune(tiny.model(), tiny.source(), **STEPS, lora_patterns=("backbone/blocks_9/**",))
     with pytest.raises(ConfigError, match="no kernels for LoRA"):
         flaxtl.finetune(tiny.model(), tiny.source(), **STEPS, lora_patterns=("backbone/stem/bn1/**",))
-    with pytest.raises(ConfigError, match="--lora-rank is 0"):
+    with pytest.raises(ConfigError, match="`lora_rank` is 0"):
         flaxtl.finetune(tiny.model(), tiny.source(), **STEPS, lora_rank=0)
     taken = tiny.model()
     taken = taken.with_variables({**taken.variables, "params": {**taken.params, "lora": {"w": jnp.ones(1)}}})

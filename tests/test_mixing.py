@@ -111,7 +111,7 @@ def test_training_with_mixing_learns_is_another_and_is_the_same_again():
 
 @pytest.mark.parametrize("strategy", ["head", "cut"])
 def test_what_is_computed_once_cannot_be_mixed(strategy):
-    with pytest.raises(ConfigError, match="--mixup and --cutmix blend pictures, and here"):
+    with pytest.raises(ConfigError, match="`mixup` and `cutmix` blend pictures, and here"):
         flaxtl.finetune(tiny.model(), tiny.source(), **{**STEPS, "strategy": strategy}, mixup=0.2)
 
 

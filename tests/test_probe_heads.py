@@ -162,7 +162,7 @@ def test_the_attached_head_says_what_the_solved_one_says(scaling, normalise):
 
 def test_solving_on_a_model_finds_the_classes_and_reports_it():
     data, unseen = source(), source(seed=1)
-    solved, found = solve_and_attach(model(), data)
+    solved, found, _ = solve_and_attach(model(), data)
     accuracy = (solved.logits(unseen).argmax(1) == unseen.targets).mean()
     assert accuracy > 0.6
     chosen = found["cross_validation"]["rows"][found["cross_validation"]["chosen"]]

@@ -47,7 +47,7 @@ def test_suggestions():
     assert found.steepest == pytest.approx(10**-3.5)
     assert found.tenth_of_lowest == pytest.approx(10**-3)
     assert found.suggestion == found.steepest
-    assert "--learning-rate 0.00032" in found.summary()
+    assert "`learning_rate=0.00032`" in found.summary()
     flat = RateFinding(rates, (1.0,) * 13, (1.0,) * 13, False)
     assert flat.suggestion is None
     assert "did not fall" in flat.summary()
@@ -67,9 +67,9 @@ def test_the_command_prints_json_and_draws(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": 0}, "--steps is 0"),
+        ({"steps": 0}, "`steps` is 0"),
         ({"lowest": 1.0, "highest": 0.1}, "the lower first"),
-        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"batch_size": 0}, "`batch_size` is 0"),
     ],
     ids=str,
 )

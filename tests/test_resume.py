@@ -242,7 +242,7 @@ def test_a_run_that_is_asked_to_end_keeps_its_state_and_loses_nothing(runs, monk
         patched.setattr(RunDirectory, "log", log_and_ask)
         assert main(runs.words(run)) == 0
     step = KILLED_AT + 1
-    assert f"Stopped after step {step} as asked, with its state kept" in capsys.readouterr().err
+    assert f"Stopped after step {step} as asked; its state is saved. Continue with --resume." in capsys.readouterr().err
     assert max(int(p.name) for p in runs.states(run).iterdir()) == step
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert main(runs.words(run, "--resume")) == 0
@@ -263,8 +263,8 @@ def refusal(words, capsys):
 def test_other_settings_and_other_data_are_refused(full, capsys):
     run = full.copy("changed")
     said = refusal(full.words(run, "--resume", "--learning-rate", "0.5"), capsys)
-    assert "optimizer.learning_rate was 0.02 and is now 0.5" in said
-    assert "seed was 0 and is now 1" in refusal(full.words(run, "--resume", "--seed", "1"), capsys)
+    assert "--learning-rate was 0.02 and is now 0.5" in said
+    assert "--seed was 0 and is now 1" in refusal(full.words(run, "--resume", "--seed", "1"), capsys)
     moved = full.place / "data" / "a" / "8.png"
     moved.rename(moved.with_name("100.png"))
     try:
@@ -276,7 +276,7 @@ def test_other_settings_and_other_data_are_refused(full, capsys):
 def test_a_directory_that_holds_something_is_not_touched(full, capsys, tmp_path):
     run = full.place / "whole"
     before = sorted(run.rglob("*"))
-    assert "already holds a run. Go on with it by --resume" in refusal(full.words(run), capsys)
+    assert "already holds a run. Continue it with --resume" in refusal(full.words(run), capsys)
     assert "choose one of them" in refusal(full.words(run, "--resume", "--overwrite"), capsys)
     assert sorted(run.rglob("*")) == before
     (tmp_path / "precious.txt").write_text("x")
@@ -296,3 +296,84 @@ def test_overwriting_begins_anew_and_resuming_nothing_begins(full):
     assert main(full.words(run, "--overwrite")) == 0
     assert_equal(run, full.place / "whole")
     assert configs.load(FinetuneConfig, run / "config.yaml").run.overwrite is False
+
+
+# Pretraining
+
+
+def pretraining(place, out, *more):
+    return [
+        "pretrain",
+        str(place / "data"),
+        "--out",
+        str(out),
+        "--config",
+        str(place / "network.yaml"),
+        "--save-every",
+        "4",
+        "--epochs",
+        "8",
+        "--batch-size",
+        "4",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A pretraining that was left alone, and one that was killed between two states."""
+    place = tmp_path_factory.mktemp("pretrained")
+    tiny.folder(place / "data")
+    settings = "{depths: [1], widths: [8], stem: cifar}"
+    network = f"network: {{family: resnet, size: 8, channels: 1, settings: {settings}}}"
+    (place / "network.yaml").write_text(f"{network}\ntraining: {{validation: 0.25, ema: 0.9}}\n")
+    assert main(pretraining(place, place / "whole")) == 0
+    done = python(KILLED, KILLED_AT, *pretraining(place, place / "killed"))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return place
+
+
+def test_a_killed_pretraining_is_resumed_to_the_same_bits(pretrained, monkeypatch):
+    run = pretrained / "resumed"
+    shutil.copytree(pretrained / "killed", run)
+    steps = []
+    monkeypatch.setattr(Loader, "iterate", noting(steps, Loader.iterate))
+    assert main(pretraining(pretrained, run, "--resume")) == 0
+    assert steps[0] == 8  # where the last state before the kill was kept
+    assert_equal(run, pretrained / "whole")
+
+
+def noting(steps, iterate):
+    def iterated(self, first=0, *rest):
+        steps.append(first)
+        return iterate(self, first, *rest)
+
+    return iterated
+
+
+def test_a_pretraining_is_resumed_in_python_by_the_setting_of_that_name(pretrained):
+    run = pretrained / "python"
+    shutil.copytree(pretrained / "killed", run)
+    config = configs.load(configs.PretrainConfig, run / "config.yaml")
+    result = flaxtl.pretrain(str(pretrained / "data"), config=config, out=str(run), resume=True)
+    assert tiny.same(result.model.variables, flaxtl.load(pretrained / "whole").variables)
+
+
+def test_a_finished_pretraining_and_one_killed_before_its_first_state_are_resumed_too(pretrained):
+    finished, early = pretrained / "finished", pretrained / "early"
+    shutil.copytree(pretrained / "whole", finished)
+    shutil.copytree(pretrained / "killed", early)
+    shutil.rmtree(early / "checkpoints")
+    for run in (finished, early):
+        assert main(pretraining(pretrained, run, "--resume")) == 0
+        assert_equal(run, pretrained / "whole")
+
+
+def test_a_pretraining_is_not_resumed_with_other_settings(pretrained, capsys):
+    run = pretrained / "killed"
+    for words, changed in (
+        (["--lr", "0.5"], "Did you mean --learning-rate?"),
+        (["--learning-rate", "0.5"], "--learning-rate was None and is now 0.5"),
+        (["--turned-classes"], "--turned-classes was False and is now True"),
+    ):
+        assert changed in refusal(pretraining(pretrained, run, "--resume", *words), capsys)

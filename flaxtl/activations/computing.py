@@ -152,7 +152,7 @@ def form_at(model: Model, stop: int) -> tuple[RowForm, tuple[int, ...]]:
         if not all(hasattr(value, "shape") for value in whole.values()):
             raise ConfigError(
                 f"What enters {model.network.segments[stop]!r} of this network cannot be kept for a cut. "
-                "Choose another --cut, or train everything with --strategy lpft."
+                "Choose another `cut`, or train everything with `strategy='lpft'`."
             )
         names = tuple(sorted(whole))
         leaves = [whole[name] for name in names]

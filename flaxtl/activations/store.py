@@ -101,7 +101,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise DataError(
                 f"The cache of activations {self.folder} cannot be used: {error}. "
-                "Choose another --cache, or --cache off."
+                "Choose another `cache`, or none with `cache='off'`."
             ) from error
 
     @classmethod
@@ -180,8 +180,8 @@ class Store:
                 index.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise DataError(
-                f"Activations cannot be kept in {self.folder}: {error}. Free some space, choose another --cache, "
-                "or --cache off."
+                f"Activations cannot be kept in {self.folder}: {error}. Free some space, choose another `cache`, "
+                "or none with `cache='off'`."
             ) from error
 
     def _append(

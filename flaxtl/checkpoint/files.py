@@ -42,10 +42,15 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             whole, and nothing half-written is left.
     """
     path = Path(os.path.abspath(expanded(path)))
-    if _taken(path) and not overwrite:
-        raise CheckpointError(f"{path} already exists. Choose another place, or allow it to be replaced.")
+    try:
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path  # what a link leads to is replaced, not it
+        taken = _taken(path)
+    except (OSError, ValueError) as error:  # a name that is too long, or holds the character 0
+        raise NotWrittenError(path, getattr(error, "strerror", None) or str(error)) from error
+    if taken and not overwrite:
+        raise CheckpointError(f"{path} already exists. Choose another place, or allow it to be replaced (`overwrite`).")
     mark = uuid.uuid4().hex[:8]
-    fresh, old = path.parent / f".{path.name}.partial-{mark}", path.parent / f".{path.name}.replaced-{mark}"
+    fresh, old = (path.parent / f"{_beside(path, kind)}{mark}" for kind in ("partial", "replaced"))
     try:
         fresh.mkdir(parents=True)
         yield fresh
@@ -68,6 +73,11 @@ def _taken(path: Path) -> bool:
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
+def _beside(path: Path, kind: str) -> str:
+    """Returns how the names of an interrupted save's directories begin, short enough for a file system."""
+    return os.fsdecode(os.fsencode(f".{path.name}")[:220]) + f".{kind}-"
+
+
 def _flush(folder: Path) -> None:
     """Has a folder's files put on the disk, so that a rename cannot overtake their contents."""
     for file in [p for p in folder.rglob("*") if p.is_file()]:
@@ -77,7 +87,8 @@ def _flush(folder: Path) -> None:
 
 def set_aside(path: Path) -> str:
     """Returns a sentence about complete copies that an interrupted save left beside `path`, or nothing."""
-    left = sorted(path.parent.glob(f".{path.name}.replaced-*")) if path.parent.is_dir() else []
+    beginning = _beside(path, "replaced")
+    left = sorted(p for p in path.parent.iterdir() if p.name.startswith(beginning)) if path.parent.is_dir() else []
     if not left:
         return ""
     return f" An interrupted save moved what was there to {listed(left)}; rename it to {path.name!r} to use it."

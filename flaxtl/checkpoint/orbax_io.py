@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flaxtl import paths, processes
+from flaxtl.checkpoint.aliases import plain
 from flaxtl.checkpoint.files import NotWrittenError, set_aside
 from flaxtl.errors import CheckpointError, FlaxtlError, listed
 from flaxtl.places import expanded
@@ -104,7 +106,7 @@ def find(directory: str | Path) -> tuple[Path, tuple[str, ...]]:
             if beside:
                 notes.append(f"Beside the item {item.name!r} there lie {listed(beside)}, which are not read.")
             return item, tuple(notes)
-    there = listed(sorted(d.name for d in root.iterdir()), 5)
+    there = listed(sorted(d.name for d in root.iterdir()))
     raise CheckpointError(
         f"{root} is no Orbax checkpoint: there is no {_TREE_FILE} in it, in an item of it, or in its latest "
         f"step; it holds {there}. If a save or a copy was interrupted, use an earlier checkpoint."
@@ -134,8 +136,8 @@ def _item_of(place: Path) -> tuple[Path | None, list[str]]:
 def metadata(item: Path) -> tuple[dict[Keys, jax.ShapeDtypeStruct], dict[str, Any], tuple[str, ...]]:
     """Returns (shape and dtype by keys, custom metadata, notes) without reading array bytes."""
     try:
-        with _quiet():
-            found = _tree_handler().metadata(item)
+        with _quiet(), plain(item) as place:
+            found = _tree_handler().metadata(place)
             stored = paths.items(found.tree)
     except _FAILURES as error:
         raise damaged(item, error) from error
@@ -169,9 +171,13 @@ def read(item: Path, wanted: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, 
     like = paths.unflatten({k: np.empty(s.shape, s.dtype) for k, s in wanted.items()})
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
     try:
-        with _quiet(), ocp.Checkpointer(_tree_handler(), multiprocessing_options=_alone()) as checkpointer:
+        with (
+            _quiet(),
+            plain(item) as place,
+            ocp.Checkpointer(_tree_handler(), multiprocessing_options=_alone()) as checkpointer,
+        ):
             tree = checkpointer.restore(
-                item, args=ocp.args.PyTreeRestore(item=like, restore_args=arguments, partial_restore=True)
+                place, args=ocp.args.PyTreeRestore(item=like, restore_args=arguments, partial_restore=True)
             )
     except MemoryError:
         raise
@@ -184,8 +190,13 @@ def write(directory: Path, arrays: Mapping[Keys, np.ndarray], custom: Mapping[st
     """Writes arrays as the item 'state' of a checkpoint directory that does not exist yet."""
     try:
         handler = _composite(**{ITEM: _tree_handler()})
-        with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
-            checkpointer.save(directory, args=_arguments(arrays), custom_metadata=dict(custom))
+        with (
+            _quiet(),
+            plain(directory.parent) as parent,
+            ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer,
+        ):
+            place = parent / directory.name
+            checkpointer.save(place, args=_arguments(arrays), custom_metadata=dict(custom))
     except _FAILURES as error:
         raise NotWrittenError(directory, _first_line(error)) from error
 
@@ -272,13 +283,14 @@ def write_lazily(directory: Path, leaves: Mapping[Keys, Lazy], custom: Callable[
     told: dict[str, Any] = {}
     registry = ocp.type_handlers.create_type_handler_registry((Lazy, _LazyHandler(lambda: told.update(custom()))))
     try:
-        with _quiet():
+        with _quiet(), plain(directory.parent) as parent:
             # Random-looking numbers shrink by some 7 %, for twice the time.
             inner = _tree_handler(type_handler_registry=registry, use_compression=False)
             handler = _composite(**{ITEM: inner})
             tree = ocp.args.PyTreeSave(paths.unflatten(leaves), ocdbt_target_data_file_size=_CHUNK)
             with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
-                checkpointer.save(directory, args=ocp.args.Composite(**{ITEM: tree}), custom_metadata=told)
+                place = parent / directory.name
+                checkpointer.save(place, args=ocp.args.Composite(**{ITEM: tree}), custom_metadata=told)
     except FlaxtlError:  # of a leaf that could not be made
         raise
     except _FAILURES as error:
@@ -317,6 +329,7 @@ class Manager:
     def __init__(self, directory: Path, preserved: Callable[[list[int]], set[int]]) -> None:
         self.directory = Path(os.path.abspath(expanded(directory)))
         self._swept = False
+        self._open = contextlib.ExitStack()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if processes.first():
@@ -327,11 +340,11 @@ class Manager:
                 create=False,
                 multiprocessing_options=_alone(),
             )
+            place = self._open.enter_context(plain(self.directory))
             with _quiet():
-                self._manager = ocp.CheckpointManager(
-                    self.directory, options=options, item_handlers={ITEM: _tree_handler()}
-                )
+                self._manager = ocp.CheckpointManager(place, options=options, item_handlers={ITEM: _tree_handler()})
         except _FAILURES as error:
+            self._open.close()
             raise CheckpointError(
                 f"The states of the run in {self.directory} cannot be opened: {_first_line(error)}. "
                 "Choose another directory, or mend this one."
@@ -395,6 +408,7 @@ class Manager:
     def close(self) -> None:
         """Ends Orbax's threads."""
         self._manager.close()
+        self._open.close()
 
 
 class _Policy(ocp.checkpoint_managers.PreservationPolicy):

@@ -15,10 +15,11 @@ import numpy as np
 from flaxtl import paths
 from flaxtl.checkpoint import orbax_io
 from flaxtl.checkpoint.digest import Keys, Record, digest, nbytes, pack
-from flaxtl.checkpoint.files import new_directory
+from flaxtl.checkpoint.files import NotWrittenError, new_directory
 from flaxtl.checkpoint.layout import Layout, as_saved, understand
 from flaxtl.errors import CheckpointError, listed
 from flaxtl.paths import Leaf
+from flaxtl.places import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +81,9 @@ def save(
 ) -> None:
     """Writes a tree as an Orbax checkpoint with a SHA-256 a leaf.
 
-    It is written beside its place and renamed, so that an interrupted or failed save leaves what was there.
-    The tree is the item 'state', which any Orbax program reads: `StandardCheckpointer().restore(directory / "state")`.
-    The checksums are custom metadata beside it.
+    It is written beside its place, read back, compared with its checksums, and renamed, so that an interrupted or
+    failed save leaves what was there. The tree is the item 'state', which any Orbax program reads:
+    `StandardCheckpointer().restore(directory / "state")`. The checksums are custom metadata beside it.
 
     Args:
         directory: the place.
@@ -104,8 +105,9 @@ def save(
     """
     arrays, record = pack(tree, "tree", metadata or {})
     custom = record.to_custom()
-    with new_directory(Path(directory), overwrite=overwrite) as folder:
+    with new_directory(expanded(directory), overwrite=overwrite) as folder:
         _write_into(folder, lambda whole: orbax_io.write(whole, arrays, custom))
+        _require_readable(folder)
 
 
 def save_lazily(
@@ -152,8 +154,9 @@ def save_lazily(
         else:
             record.empty[paths.join(keys)] = (struct.shape, np.dtype(struct.dtype).name)
             made(leaf)
-    with new_directory(Path(directory), overwrite=overwrite) as folder:
+    with new_directory(expanded(directory), overwrite=overwrite) as folder:
         _write_into(folder, lambda whole: orbax_io.write_lazily(whole, lazy, record.to_custom))
+        _require_readable(folder)
 
 
 def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
@@ -163,6 +166,32 @@ def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
     for part in list(whole.iterdir()):
         os.rename(part, folder / part.name)
     whole.rmdir()
+
+
+# Leaves are read back in groups of about so many bytes, so that memory holds no second copy of a large model.
+_READ_BACK = 64 << 20
+
+
+def _require_readable(folder: Path) -> None:
+    """Reads back what has just been written and compares it with its checksums, before it is said to be saved.
+
+    Raises:
+        NotWrittenError: it cannot be read, or has become something else.
+    """
+    try:
+        found = describe(folder)
+        group: list[Leaf] = []
+        size = 0
+        for leaf, struct in found.leaves.items():
+            if group and size + nbytes(struct) > _READ_BACK:
+                read_verified(found, group)
+                group, size = [], 0
+            group.append(leaf)
+            size += nbytes(struct)
+        read_verified(found, group)
+    except CheckpointError as error:
+        reason = str(error).replace(f"{folder}/", "").rstrip(".")
+        raise NotWrittenError(folder, f"what was written cannot be read back ({reason})") from error
 
 
 def describe(directory: str | Path) -> Description:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flaxtl.cli.printing import print_json, print_json_text
+from flaxtl.cli.wording import as_options
 from flaxtl.config import (
     CompareConfig,
     ConvertConfig,
@@ -39,7 +40,7 @@ def _training(run: Run, *, kept: bool) -> Iterator[None]:
     from flaxtl.train import preemption
 
     with (
-        processes.connected(run.coordinator, run.processes, run.process_id, run.peer_timeout),
+        processes.connected(run.coordinator, run.processes, run.process_id, run.peer_timeout, as_options),
         preemption.noticed() if kept else contextlib.nullcontext(),
     ):
         yield
@@ -53,7 +54,7 @@ def _print(result: Any, as_json: bool) -> int:
     if as_json:
         print_json(result.to_dict())
     else:
-        print(result.summary())
+        print(as_options(result.summary()))
     return 0
 
 
@@ -86,7 +87,9 @@ def evaluate(config: EvaluateConfig) -> int:
         "The model or the data",
         "flaxtl evaluate runs/photos/model photos-test/",
     )
-    found = run_evaluate(config, tell=lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+    found = run_evaluate(config, tell=lambda sentence: print(f"note: {as_options(sentence)}", file=sys.stderr))
+    for note in found.notes() if config.json else ():  # the summary has them
+        print(f"note: {as_options(note)}", file=sys.stderr)
     return _print(found, config.json)
 
 
@@ -101,6 +104,7 @@ def predict(config: PredictConfig) -> int:
     given = config.paths or config.text
     _need(config.model and given, "The model or the files", "flaxtl predict runs/photos/model new.jpg")
     model = load(config.model)
+    model = model if config.prior is None else model.with_prior(config.prior)
     source = asked(config, model.card)
     predictions = model.predict(source, batch_size=config.batch_size)
     for sentence in (*skipped_notes(source.skipped), *source.notes):

@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from flaxtl import data
+from flaxtl import data, metrics
 from flaxtl.config import DataConfig
 from flaxtl.data import Source, Splits
 from flaxtl.data.contents import skipped_notes
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.traits import traits_of
 from flaxtl.errors import ConfigError, did_you_mean, listed
-
-# A class that is so many times rarer than the commonest is told of.
-_RARE = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +32,7 @@ class Part:
         traits: sizes, durations, rates, lengths.
         unreadable: (path, reason) of the files that are left out, because they cannot be read or are no data.
         notes: on how it was read.
+        majority: the most frequent class and the accuracy of always answering it; None where the task is another.
     """
 
     examples: int
@@ -45,6 +43,7 @@ class Part:
     traits: dict[str, Any]
     unreadable: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+    majority: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +87,8 @@ def _told(name: str, part: Part) -> list[str]:
     lines += [f"  {trait}: {_as_text(value)}" for trait, value in part.traits.items()]
     width = max(len(label) for label in part.labels)
     lines += [f"  {label:<{width}}  {_as_text(value)}" for label, value in part.labels.items()]
+    if part.majority is not None:
+        lines.append(f"  {metrics.Majority(**part.majority)}")
     if part.unreadable:
         lines.append(f"  left out: {len(part.unreadable)}")
         lines += [f"    {path}: {reason}" for path, reason in part.unreadable[:10]]
@@ -140,15 +141,19 @@ def describe(sources: Mapping[str, Source]) -> Described:
 
 
 def _part(source: Source) -> Part:
+    labels = _labels(source)
+    counted = source.task == "classification" and sum(labels.values()) > 0
+    majority = metrics.majority_of(np.array([*labels.values()]), source.labels) if counted else None
     return Part(
         examples=len(source),
         modality=source.modality,
         task=source.task,
-        labels=_labels(source),
+        labels=labels,
         groups=None if source.groups is None else len(set(source.groups)),
         traits=_traits(source),
         unreadable=source.skipped,
         notes=source.notes,
+        majority=None if majority is None else majority._asdict(),
     )
 
 
@@ -219,10 +224,9 @@ def _warnings(parts: Mapping[str, Part], duplicates: Sequence[Sequence[tuple[str
 
 
 def _of_balance(name: str, labels: Mapping[str, int]) -> list[str]:
-    most = max(labels.values())
     absent = [label for label, count in labels.items() if count == 0]
-    rare = [f"{label} ({count})" for label, count in labels.items() if 0 < count * _RARE <= most]
+    unequal = metrics.unequal_note(np.array([*labels.values()]), [*labels])
     return [
         *([f"No example of {name} is of the classes {listed(absent)}."] if absent else []),
-        *([f"Of {name} these are rarer by {_RARE} times and more than others: {listed(rare)}."] if rare else []),
+        *([f"{name}: {unequal}"] if unequal else []),
     ]

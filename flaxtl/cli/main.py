@@ -6,10 +6,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from flaxtl import config as configs
 from flaxtl.cli.printing import prepare_streams
+from flaxtl.cli.reading import settings
+from flaxtl.cli.wording import as_options
 from flaxtl.errors import ConfigError, FlaxtlError, Preempted, did_you_mean
 from flaxtl.places import cache_root, prepare_home
 
@@ -31,70 +32,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [w for w in words if w != "--debug"]
     try:
-        code = _run(words)
+        code = _explained([w for w in words if w != "--debug"], debug)
         sys.stdout.flush()  # here, where a reader that has gone is noticed
         return code
-    except Preempted as stopped:
-        print(f"flaxtl: {stopped}", file=sys.stderr)
-        return 0
-    except FlaxtlError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"flaxtl: {error}", file=sys.stderr)
-        return USAGE_ERROR
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if debug:
-            traceback.print_exc()
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"flaxtl: {place}{error.strerror or error}. Check the place and its permissions.", file=sys.stderr)
-        return USAGE_ERROR
-    except SystemExit as ended:  # tyro has printed its help or its message
-        return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
         print("flaxtl: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
+def _explained(words: list[str], debug: bool) -> int:
+    """Runs the command; what a user can mend is written to stderr in a sentence."""
+    try:
+        return _run(words)
+    except Preempted as stopped:
+        _say(stopped, debug=False)
+        return 0
+    except FlaxtlError as error:
+        _say(error, debug)
+        return USAGE_ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(error, debug, f"{place}{error.strerror or error}. Check the place and its permissions.")
+        return USAGE_ERROR
+    except SystemExit as ended:  # help has been printed
+        return ended.code if isinstance(ended.code, int) else 0
+
+
+def _say(error: BaseException, debug: bool, sentence: str | None = None) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"flaxtl: {as_options(str(error) if sentence is None else sentence)}", file=sys.stderr)
+
+
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in ("-h", "--help") or words == ["help"]:
         print(usage(), end="")
         return 0
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version", "version"):
         from importlib.metadata import version
 
         print(f"flaxtl {version('flaxtl')}")
         return 0
+    if words[0] == "help":
+        words = [words[1], "--help"]
     name, rest = words[0], words[1:]
     if name not in configs.COMMANDS:
-        raise ConfigError(f"There is no command {name!r}.{did_you_mean(name, configs.COMMANDS)} See flaxtl --help.")
-    config = _config(name, rest)
+        what = "option" if name.startswith("-") else "command"
+        near = did_you_mean(name, configs.COMMANDS)
+        raise ConfigError(f"There is no {what} {name!r}.{near} flaxtl --help lists the commands.")
+    config = settings(name, rest)
     prepare_environment()
     from flaxtl.cli import commands
 
     return getattr(commands, name.replace("-", "_"))(config)
-
-
-def _config(name: str, words: list[str]) -> Any:
-    """Reads a command's settings: defaults, then --config FILE, then the other arguments."""
-    kind = configs.COMMANDS[name]
-    rest: list[str] = []
-    default: Any = None
-    coming = iter(words)
-    for word in coming:
-        option, equals, value = word.partition("=")
-        if option != "--config":
-            rest.append(word)
-            continue
-        file = value if equals else next(coming, "")
-        if not file or default is not None:
-            raise ConfigError("--config needs the name of one YAML file after it.")
-        default = configs.load(kind, file)
-    return configs.parse(kind, rest, program=f"flaxtl {name}", default=default)
 
 
 def usage() -> str:

@@ -187,7 +187,7 @@ def recognise(weights: Weights) -> tuple[Recognised, Family, Weights]:
     if named:
         raise CheckpointError(f"{_unknown(str(named), weights)}{_quantised(weights)}")
     raise CheckpointError(
-        f"These weights are of no family that flaxtl knows ({listed(sorted({f.name for f in families()}), 30)}). "
+        f"These weights are of no family that flaxtl knows ({listed(sorted({f.name for f in families()}))}). "
         f"Their {len(weights)} tensors begin with {listed(weights, 5)}. A config.json beside them would say more."
         f"{_quantised(weights)}"
     )

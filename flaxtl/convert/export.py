@@ -78,7 +78,9 @@ def export(directory: str | Path, out: str | Path, *, overwrite: bool = False) -
     """
     folder, file = expanded(directory), expanded(out)
     if file.exists() and not overwrite:
-        raise CheckpointError(f"{file} already exists. Choose another place, or allow it to be replaced (--overwrite).")
+        raise CheckpointError(
+            f"{file} already exists. Choose another place, or allow it to be replaced (`overwrite=True`)."
+        )
     card = Card.read(folder)
     told = card.provenance.get("converted")
     if not isinstance(told, Mapping) or "tensors" not in told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from flaxtl.convert import hub
 from flaxtl.convert.converting import Conversion, plan_conversion
 from flaxtl.convert.readers.slices import sha256
 from flaxtl.convert.weights import Weights
-from flaxtl.errors import CheckpointError, FlaxtlError, did_you_mean, listed
+from flaxtl.errors import CheckpointError, ConfigError, FlaxtlError, did_you_mean, listed, shown
 from flaxtl.model import CHECKPOINT, Model
 from flaxtl.nets.network import Network
 from flaxtl.places import cache_root, expanded
@@ -50,6 +51,9 @@ def load(source: str | Path, *, network: Network | None = None, ignore_settings:
         >>> load('flaxtl:characters').card.input.modality
         'image'
     """
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        what = "its attribute model holds it" if hasattr(source, "model") else "expected a path or a name as text"
+        raise ConfigError(f"{shown(source)} cannot be loaded as a model; {what}. For example: 'flaxtl:characters'.")
     name = str(source)
     if name.startswith(PREFIX):
         return Model.load(embedded(name))
@@ -104,9 +108,7 @@ def _converted(weights: Weights) -> Model:
     notes: tuple[str, ...] = ()
     if folder.is_dir():
         try:
-            model = Model.load(folder)
-            told = model.card.provenance.get("converted", {}).get("notes", ())
-            return model.with_variables(model.variables, *told)
+            return _noted(Model.load(folder))
         except FlaxtlError as error:
             notes = (f"The converted copy in the cache was made anew, as it was damaged: {error}",)
     conversion = plan_conversion(weights)
@@ -120,8 +122,14 @@ def _kept(conversion: Conversion, folder: Path, notes: tuple[str, ...]) -> Model
         if "could not be written" not in str(error):
             raise
         return _unkept(conversion, *notes, f"The converted model was not kept in the cache: {error}")
-    model = Model.load(folder)
-    return model.with_variables(model.variables, *conversion.weights.notes, *notes)
+    model = _noted(Model.load(folder))
+    return model.with_variables(model.variables, *notes)
+
+
+def _noted(model: Model) -> Model:
+    """Returns a converted model with the notes of its conversion, which hold whenever it is loaded."""
+    notes = model.card.provenance.get("converted", {}).get("notes", ())
+    return model.with_variables(model.variables, *notes)
 
 
 def _unkept(conversion: Conversion, *notes: str) -> Model:

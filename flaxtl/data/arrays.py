@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxtl.data.cells import class_names, is_list, is_missing, number
 from flaxtl.data.source import Source
-from flaxtl.errors import DataError
+from flaxtl.errors import DataError, shown
 
 
 def from_arrays(
@@ -48,6 +48,9 @@ def from_arrays(
         raise DataError("The inputs differ in shape; expected arrays of one shape, or files in a folder.") from error
     if inputs.ndim == 0 or len(inputs) == 0:
         raise DataError("The arrays hold no examples.")
+    if inputs.dtype.kind in "OSUMmc":
+        raise DataError(f"The inputs are {shown(inputs)}; expected numbers, such as pictures as uint8.")
+    targets = None if targets is None else _array_of(targets)
     if modality == "image" and inputs.ndim not in (3, 4):
         raise DataError(
             f"The pictures have the shape {inputs.shape}; expected [n, height, width] or [n, height, width, channels]."
@@ -55,6 +58,13 @@ def from_arrays(
     names, order = (None, labels) if targets is None else _names(targets, labels)
     source = Source.of(modality, inputs, names, labels=order, groups=groups)
     return source if weights is None else dataclasses.replace(source, weights=_weights(weights, len(inputs)))
+
+
+def _array_of(targets: Any) -> np.ndarray:
+    try:
+        return np.asarray(targets)
+    except ValueError as error:
+        raise DataError("The targets are lists that differ in length; expected one class an example.") from error
 
 
 def _weights(values: Any, n: int) -> np.ndarray:

@@ -84,7 +84,7 @@ def readable(entries: Sequence[Any], modality: str, on_bad_file: BadFile) -> tup
         elif on_bad_file == "skip":
             skipped.append((printable(str(entries[i])), printable(reason)))
         else:
-            raise DataError(f"{reason} Mend or remove it, or use --on-bad-file skip.")
+            raise DataError(f"{reason} Mend or remove it, or set `on_bad_file='skip'`.")
     if not kept:
         raise DataError(f"All {len(skipped)} files are unreadable, {skipped[0][0]} among them: {skipped[0][1]}")
     return kept, skipped

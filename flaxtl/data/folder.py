@@ -148,6 +148,8 @@ class _Reader:
         inner = _same_wrapping({part: _joined(found, tops) for part, tops in parts.items()})
         left = [e for e in found.left if e.path.parts[0] not in {t for tops in parts.values() for t in tops}]
         left += [e for top in aside for e in _left_aside(found, top)]
+        stray = {path: str(member.file) for path, member in found.members.items() if len(path.parts) == 1}
+        left += [LeftOut(path, printable(name), "it lies beside the part folders.") for path, name in stray.items()]
         inner["train"] = Contents(inner["train"].members, inner["train"].left + left)
         sources: dict[str, Source] = {}
         for part in ("train", "validation", "test"):
@@ -170,10 +172,10 @@ class _Reader:
         if self.pattern is not None:
             order, files = ordered(found)
             paths = [printable(str(member.file)) for member in files]
-            names = list(from_paths(paths, self.pattern, "--label-column"))
+            names = list(from_paths(paths, self.pattern, "`label_column`"))
             notes = [*notes, *ambiguity_notes(paths, self.pattern, "label_column")]
             return self._source(files, names, labels, found.left, notes)
-        found = self._without_unlabelled(place, found)
+        found = self._without_unlabelled(place, found, least=2 if labels is None else 1)
         order, files = ordered(found)
         names = [canonical_name(str(p.parent)) for p in order]
         if set(names) == {"."}:
@@ -196,7 +198,7 @@ class _Reader:
         similar = similarity_notes(order) if labels is None else []
         return source_of_members(files, self.on_bad_file, left, names=names, labels=order, notes=[*notes, *similar])
 
-    def _without_unlabelled(self, place: Path, found: Contents) -> Contents:
+    def _without_unlabelled(self, place: Path, found: Contents, *, least: int) -> Contents:
         """Leaves folders out whose name says that their files have no labels, where there are classes beside them."""
         held = {
             path: next(name for name in path.parts[:-1] if is_unlabelled(name))
@@ -209,11 +211,11 @@ class _Reader:
         names = {path: printable(str(found.members[path].file)) for path in held}
         left = [LeftOut(path, names[path], _unlabelled_reason(top)) for path, top in held.items()]
         classes = {path.parent for path in members}
-        if len(classes) < 2:
+        if len(classes) < least:
             tops = natural_order({*held.values()})
             raise DataError(
                 f"{place} holds the folder {listed(tops)}, which is taken for examples without labels, and "
-                f"{len(classes)} class folders beside it; expected at least two. If it is a class, say so with "
+                f"{len(classes)} class folders beside it; expected at least {least}. If it is a class, say so with "
                 f"classes={[f'{name}={name}' for name in tops]}."
             )
         return Contents(members, found.left + left)
@@ -293,5 +295,5 @@ def _no_class_folders(place: Path, found: Contents, count: int, part: str | None
         )
     return (
         f"{place} holds no class folders; expected at least two, each a folder with its files in it. "
-        f"If the files' names say the class, give a pattern of them: --label-column '{{}}_*'.{table}"
+        f"If the files' names say the class, give a pattern of them: `label_column='{{}}_*'`.{table}"
     )

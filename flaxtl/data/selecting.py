@@ -40,7 +40,7 @@ def select(
         group_by, classes = None, ()
     elif test_groups:
         raise DataError(
-            "The data has parts already, so --test-groups does not say of which one. Leave one of them out."
+            "The data has parts already, so `test_groups` does not say of which one. Leave one of them out."
         )
     if isinstance(data, Source):
         return _of_one(data, group_by, classes, limit, seed, known)
@@ -58,7 +58,7 @@ def _of_one(
 ) -> Source:
     if group_by is not None:
         notes = (*source.notes, *ambiguity_notes(source.keys, group_by, "group_by"))
-        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "--group-by"), notes=notes)
+        source = dataclasses.replace(source, groups=from_paths(source.keys, group_by, "`group_by`"), notes=notes)
     if classes:
         source = renamed(source, classes, known=known)
     return source if limit is None else source.subset(limited(source, limit, seed))
@@ -80,16 +80,16 @@ def held_groups(source: Source, groups: Sequence[str]) -> Splits:
         ['b']
     """
     if source.groups is None:
-        raise DataError("--test-groups names groups, but the data has none. Say with --group-by what they are.")
+        raise DataError("`test_groups` names groups, but the data has none. Say with `group_by` what they are.")
     there = set(source.groups)
     groups = [canonical_name(group) if group not in there else group for group in groups]
     unknown = [group for group in groups if group not in there]
     if unknown:
         near = did_you_mean(unknown[0], there) or f" The groups are {listed(natural_order(there))}."
-        raise DataError(f"--test-groups names {listed(map(repr, unknown))}, which the data does not have.{near}")
+        raise DataError(f"`test_groups` names {listed(map(repr, unknown))}, which the data does not have.{near}")
     held = np.isin(np.asarray(source.groups), list(groups))
     if held.all():
-        raise DataError("--test-groups holds all groups out; nothing is left to learn from.")
+        raise DataError("`test_groups` holds all groups out; nothing is left to learn from.")
     return Splits(source.subset(~held), test=source.subset(held))
 
 
@@ -111,7 +111,7 @@ def class_map(entries: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for entry, (old, *new) in _read(entries):
         if len(new) > 1 or not old or old in found:
-            raise ConfigError(f"--classes holds {entry!r}; expected old=new, old= or name, each class once.")
+            raise ConfigError(f"`classes` holds {entry!r}; expected old=new, old= or name, each class once.")
         found[old] = old if not new else new[0] or None
     return found
 
@@ -135,7 +135,7 @@ def _require_known(changes: Mapping[str, str | None], labels: Sequence[str]) -> 
     unknown = [name for name in unknown if changes[name] != name or name not in folders]
     if unknown:
         near = did_you_mean(unknown[0], labels) or f" The classes are {listed(labels)}."
-        raise DataError(f"--classes names {listed(map(repr, unknown))}, which the data does not have.{near}")
+        raise DataError(f"`classes` names {listed(map(repr, unknown))}, which the data does not have.{near}")
 
 
 def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> Source:
@@ -156,7 +156,7 @@ def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> So
         (('one', 'z'), [0, 0, 1, 0])
     """
     if source.task != "classification":
-        raise DataError(f"--classes is for data with one class an example; this is {source.task}.")
+        raise DataError(f"`classes` is for data with one class an example; this is {source.task}.")
     changes = class_map(classes)
     form = {canonical_name(name): name for name in source.labels}  # a model's labels keep their own spelling
     changes = {form.get(name, name): new for name, new in changes.items()}
@@ -170,7 +170,7 @@ def renamed(source: Source, classes: Sequence[str], *, known: bool = True) -> So
     targets = table[source.targets]
     left = np.flatnonzero(targets != -2)
     if len(left) == 0:
-        raise DataError(f"--classes leaves nothing of the classes {listed(source.labels)}.")
+        raise DataError(f"`classes` leaves nothing of the classes {listed(source.labels)}.")
     return dataclasses.replace(source, targets=targets, labels=labels).subset(left)
 
 
@@ -191,7 +191,7 @@ def limited(source: Source, limit: int, seed: int) -> np.ndarray:
         [0, 0, 0, 1]
     """
     if limit < 1:
-        raise ConfigError(f"--limit is {limit}; expected at least 1.")
+        raise ConfigError(f"`limit` is {limit}; expected at least 1.")
     rng = np.random.default_rng(seed)
     strata = source.targets if source.targets.ndim == 1 else np.zeros(len(source), np.int64)
     order = rng.permutation(len(source))

@@ -51,7 +51,7 @@ def sources_of(tables: Mapping[str, Table], names: Mapping[str, str], reading: R
 
 
 def _without(rest: str) -> str:
-    return f"Leave it out with `split={rest!r}` (on the command line --split {rest})."
+    return f"Leave it out with `split={rest!r}` (--split {rest} on the command line)."
 
 
 def _require_columns(table: Table, train: Source) -> None:

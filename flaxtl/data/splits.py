@@ -35,7 +35,7 @@ def few_shot(source: Source, per_class: int, seed: int) -> tuple[Indices, Indice
         (2, 2)
     """
     if per_class < 1:
-        raise ConfigError(f"--examples-per-class is {per_class}; expected at least 1.")
+        raise ConfigError(f"`examples_per_class` is {per_class}; expected at least 1.")
     rng = np.random.default_rng(seed)
     if source.targets.ndim != 1 or not (source.targets >= 0).any():
         raise DataError("The data has no classes, of each of which so many examples could be drawn.")

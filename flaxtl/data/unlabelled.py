@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flaxtl.data.parquet import parquet_table
 from flaxtl.data.reading import inputs_of
 from flaxtl.data.source import Source
 from flaxtl.data.tables import TABLES, read_table
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import DataError, listed, shown
 from flaxtl.places import expanded
 
 
@@ -42,6 +43,8 @@ def to_predict(
     Raises:
         DataError: something is missing or unreadable, or not all is of one kind.
     """
+    if not isinstance(paths, (str, os.PathLike, Iterable)):
+        raise DataError(f"The data is {shown(paths)}; expected a path or a list of paths.")
     given = [expanded(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [path for path in given if path.suffix.lower() in (*TABLES, ".parquet") and not path.is_dir()]
     if input_column is not None and not tables:

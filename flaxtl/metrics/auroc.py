@@ -17,7 +17,8 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray, w: np.ndarray, level: 
     The variance is DeLong's (1988), from how far each example moves the mean; the interval is symmetric on the scale
     of the logarithm of odds (Pepe 2003), which keeps it within 0 and 1, and reaches as far as Student's quantile says:
     a rare class, or a few misplaced examples among many right ones, tell little of the variance. Where every area is
-    1 it is that of a share of 1, each class with as many trials as the smaller of its two kinds has examples.
+    1 or every area 0 it is that of such a share, each class with as many trials as the smaller of its two kinds has
+    examples.
 
     Args:
         probabilities: float [n, c].
@@ -42,7 +43,9 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray, w: np.ndarray, level: 
     error = float(np.sqrt(np.square(moved).sum())) / len(smaller)
     if value > 1.0 - 1e-12:
         return Figure(value, mean_of_shares(smaller, smaller, level).low, 1.0), areas
-    if not (error > 1e-12 and value > 1e-12):
+    if value < 1e-12:
+        return Figure(value, 0.0, 1.0 - mean_of_shares(smaller, smaller, level).low), areas
+    if not error > 1e-12:
         return Figure(value, math.nan, math.nan), areas
     student = quantile(0.5 + level / 2.0, freedom(moved, np.eye(len(areas))[targets], w, heavy_tails=True))
     reach = student * error / (value * (1.0 - value))

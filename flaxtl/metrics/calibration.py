@@ -10,6 +10,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
+from flaxtl.metrics.checks import checked_probabilities
+
 _COLDEST, _HOTTEST = 0.02, 50.0
 _DRAWN = 1 << 21  # elements of the array of drawings, at least 200 drawings
 # Priors of `fit_calibration`: of the temperature's logarithm, and of the share of an offset. With them a handful of
@@ -132,7 +134,7 @@ def calibration_band(
         >>> low < 0.01, 0.05 < high < 0.15
         (True, True)
     """
-    confidence = np.asarray(probabilities, np.float64).max(1)
+    confidence = checked_probabilities(probabilities)[0].max(1)
     w = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
     return Calibration.of(confidence, np.zeros_like(confidence), w, bins, draws, seed).band(level)
 
@@ -155,16 +157,21 @@ def reliability(
     Args:
         probabilities: float [n, c], rows that sum to 1.
         targets: int [n].
-        bins: at most; bins without examples are left out.
+        bins: at most; bins without examples are left out. No example gives no bin.
         level: the share of drawings from the probabilities themselves that lie between a bin's low and high.
         seed: of the drawings.
+
+    Raises:
+        DataError: probabilities that are none, or targets that are no class numbers.
 
     Example:
         >>> p = np.tile([[0.9, 0.1]], (10, 1))
         >>> [(b.examples, round(b.confidence, 2), round(b.accuracy, 2)) for b in reliability(p, np.arange(10) % 2)]
         [(10, 0.9, 0.5)]
     """
-    p, y = np.asarray(probabilities, np.float64), np.asarray(targets)
+    p, y = checked_probabilities(probabilities, targets)
+    if not len(p):
+        return []
     right = (p.argmax(1) == y).astype(np.float64)
     found = Calibration.of(p.max(1), right, np.ones(len(p)), bins, 1000, seed)
     drawn = np.quantile(found.drawn_right() / found.share, [0.5 - level / 2.0, 0.5 + level / 2.0], axis=0)
@@ -201,6 +208,7 @@ class Calibration(NamedTuple):
         """Bins the predictions; the drawings are the same for the same seed."""
         bin_of = equal_mass(confidence, w, bins)
         order = np.argsort(bin_of, kind="stable")
+        confidence = np.clip(confidence, 0.0, 1.0)  # a sum of rounded terms may exceed 1
         _, starts = np.unique(bin_of[order], return_index=True)
         sure, weight = confidence[order], w[order] / w.sum()
         excess = np.add.reduceat(weight * (sure - right[order]), starts)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from flaxtl.card import Conformal
-from flaxtl.errors import ConfigError, DataError
+from flaxtl.errors import ConfigError
+from flaxtl.metrics.checks import checked_probabilities
 
 
 def fit_conformal(
@@ -35,7 +36,7 @@ def fit_conformal(
 
     Raises:
         ConfigError: an impossible alpha or method.
-        DataError: shapes that do not fit.
+        DataError: shapes that do not fit, numbers outside 0 to 1, or targets that are no class numbers.
 
     Example:
         >>> p = np.tile([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], (10, 1))
@@ -48,11 +49,9 @@ most 75% (alpha 0.250).
     """
     if not 0 < alpha < 1 or method not in ("lac", "aps"):
         raise ConfigError(f"Found alpha {alpha} and method {method!r}; expected one between 0 and 1, and lac or aps.")
-    p, y = np.asarray(probabilities, np.float64), np.asarray(targets)
-    if p.ndim != 2 or y.shape != p.shape[:1]:
-        raise DataError(f"Found probabilities {p.shape} and targets {y.shape}; expected [n, classes] and [n].")
+    p, y = checked_probabilities(probabilities, targets, unknown=True)
     known = ~np.isnan(p).any(1)
-    p, y = p[known], y[known].astype(np.int64)
+    p, y = p[known], y[known]
     n = len(p)
     place = math.ceil(round((n + 1) * (1.0 - alpha), 9))
     if place > n:
@@ -78,8 +77,11 @@ def prediction_sets(probabilities: np.ndarray, conformal: Conformal) -> np.ndarr
 
     Returns:
         bool [n, c].
+
+    Raises:
+        DataError: NaN, or numbers outside 0 to 1.
     """
-    p = np.asarray(probabilities, np.float64)
+    p, _ = checked_probabilities(probabilities)
     held = _scores(p, conformal.method) <= conformal.quantile + 1e-9
     held[np.arange(len(p)), p.argmax(1)] = True
     return held

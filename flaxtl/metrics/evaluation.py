@@ -1,4 +1,4 @@
-"""Measuring a classifier: every figure with its interval."""
+"""Evaluating a classifier: every figure with its interval."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from flaxtl.metrics.calibration import Calibration
 from flaxtl.metrics.figures import ClassRow, Figure, Metrics, mean_of_shares, wilson
 from flaxtl.metrics.measures import Values, confusion, effective, ratio
 
+# A probability of 0 counts as this, as in scikit-learn, so that a log-loss is finite.
+_LEAST = float(np.finfo(np.float64).eps)
+_LARGEST = 1e60  # whose squares are finite
 Kind = Literal["auto", "logits", "probabilities"]
 
 
@@ -47,7 +50,7 @@ def evaluate(
         outputs: float [n, c], logits or probabilities.
         targets: int [n].
         labels: c class names; classes without examples are allowed.
-        weights: float [n], not negative; None is 1 each.
+        weights: float [n], not negative; None is 1 each. An example of weight 0 is as if it were not there.
         kind: what the outputs are; "auto" takes rows of numbers from 0 to 1 that sum to 1 as probabilities.
         level: of the intervals, between 0 and 1.
         resamples: of the bootstrap.
@@ -70,6 +73,7 @@ def evaluate(
             f"{listed(get_args(Kind))}, a level between 0 and 1, and at least one resample and bin."
         )
     logs, targets, w = _checked(outputs, targets, labels, weights, kind)
+    logs, targets, w = logs[w > 0], targets[w > 0], w[w > 0]
     values = Values.of(logs, targets)
     boot = Bootstrap.of(targets, resamples, level, stratified, seed)
     flawless = len(labels) > 1 and float(w @ values.right) == float(w.sum())
@@ -78,20 +82,19 @@ def evaluate(
     rows = _class_rows(values, w, labels, by_class, level)
     size = w.sum() ** 2 / np.square(w).sum()
     calibration = Calibration.of(values.probabilities.max(1), values.right, w, bins, resamples, seed)
-    balanced = _balanced(values, w, level)
     return Metrics(
         examples=len(targets),
         labels=tuple(map(str, labels)),
         accuracy=wilson(float(w @ values.right / w.sum()) * size, size, level),
-        balanced_accuracy=balanced,
+        balanced_accuracy=_balanced(values, w, level),
         ece=Figure(calibration.error, *calibration.interval(level)),
         ece_band=calibration.band(level),
         confusion=confusion(values, w),
         classes=rows,
         level=level,
-        macro_f1=boot.macro_f1(values, w, balanced),
+        macro_f1=boot.macro_f1(values, w),
         log_loss=boot.mean(values.loss, w, None if second is None else second.loss),
-        brier=boot.mean(values.brier, w, None if second is None else second.brier),
+        brier=boot.mean(values.brier, w, None if second is None else second.brier, most=2.0),
         auroc=area,
     )
 
@@ -120,7 +123,9 @@ def _checked(
     if kind == "probabilities" and not looks:
         raise DataError("The outputs are said to be probabilities, but not every row is of shares that sum to 1.")
     if looks and kind != "logits":
-        return np.log(np.maximum(outputs, 1e-15)), targets.astype(np.int64), w
+        return np.log(np.maximum(outputs, _LEAST)), targets.astype(np.int64), w
+    if np.abs(outputs).max() > _LARGEST:
+        raise DataError(f"The logits reach {np.abs(outputs).max():.3g}; expected numbers of at most {_LARGEST:g}.")
     return log_softmax(outputs, axis=1), targets.astype(np.int64), w
 
 

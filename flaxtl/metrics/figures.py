@@ -1,4 +1,4 @@
-"""What measuring returns: values with intervals, the table of classes, and the intervals of shares."""
+"""What evaluation returns: values with intervals, the table of classes, and the intervals of shares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
+
+from flaxtl.metrics.balance import REMEDY, Majority, majority_of, unpredicted_note
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,17 @@ class Figure:
         """Returns plain data for JSON, None in place of NaN."""
         return {k: None if math.isnan(v) else float(v) for k, v in dataclasses.asdict(self).items()}
 
+    def percent(self) -> str:
+        """Returns a share and its interval in percent.
+
+        Example:
+            >>> Figure(0.82, 0.705, 0.904).percent(), Figure(1.0, math.nan, math.nan).percent()
+            ('82.0% [70.5%, 90.4%]', '100.0%')
+        """
+        if math.isnan(self.value):
+            return "unknown"
+        return f"{self.value:.1%}" + ("" if math.isnan(self.low) else f" [{self.low:.1%}, {self.high:.1%}]")
+
     def __str__(self) -> str:
         if math.isnan(self.value):
             return "unknown"
@@ -35,7 +48,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
-    """One class: how many examples it has, what share is found, what share of its predictions is right."""
+    """One class: its number of examples, precision, recall, F1 and area under the ROC curve."""
 
     label: str
     support: int
@@ -84,6 +97,27 @@ class Metrics:
         """The figures by name."""
         return {f.name: v for f in dataclasses.fields(self) if isinstance(v := getattr(self, f.name), Figure)}
 
+    @property
+    def majority(self) -> Majority:
+        """The most frequent class of these examples, and the accuracy of always answering it."""
+        return majority_of(self.confusion.sum(1), self.labels)
+
+    @property
+    def never_predicted(self) -> tuple[str, ...]:
+        """The classes that have examples here and are predicted for none."""
+        actual, predicted = self.confusion.sum(1), self.confusion.sum(0)
+        missing = np.flatnonzero((actual > 0) & (predicted == 0))
+        return tuple(self.labels[k] for k in missing)
+
+    def notes(self, remedy: str = REMEDY) -> tuple[str, ...]:
+        """Returns what the figures alone may hide: that whole classes are never predicted.
+
+        Args:
+            remedy: what to do about it, as the end of a sentence.
+        """
+        note = unpredicted_note(self.confusion, self.labels, remedy)
+        return (note,) if note else ()
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         rows = [{**dataclasses.asdict(r), "recall": r.recall.to_dict()} for r in self.classes]
@@ -93,23 +127,37 @@ class Metrics:
             "labels": list(self.labels),
             "level": self.level,
             **{name: figure.to_dict() for name, figure in self.figures.items()},
+            "majority": {"label": self.majority.label, "accuracy": self.majority.share},
+            "never_predicted": list(self.never_predicted),
             "ece_band": list(self.ece_band),
             "confusion": self.confusion.tolist(),
             "classes": rows,
         }
 
-    def summary(self) -> str:
-        """Returns a table for the terminal."""
-        lines = [f"{self.examples} examples, {self.level:.0%} intervals"]
+    def headline(self) -> str:
+        """Returns the accuracy beside that of always answering the most frequent class."""
+        return f"accuracy {self.accuracy.percent()} on {self.examples} examples; {self.majority}"
+
+    def summary(self, *, notes: bool = True) -> str:
+        """Returns the accuracy, a table of all figures, and a note where classes are never predicted.
+
+        Args:
+            notes: whether the notes are included.
+        """
+        lines = [self.headline(), f"{self.level:.0%} intervals:"]
         lines += [f"{name.replace('_', ' '):<18} {figure}" for name, figure in self.figures.items()]
         low, high = self.ece_band
         lines.append(f"{'':<18} (an ece of {low:.3f} to {high:.3f} is what perfect calibration shows here by chance)")
         width = max(5, *(len(r.label) for r in self.classes))
         lines.append(f"{'class':<{width}}  support  precision  recall                f1     auroc")
         for r in self.classes:
-            shares = f"{r.precision:>9.3f}  {r.recall!s:<20}  {r.f1:.3f}  {r.auroc:.3f}"
+            shares = f"{_cell(r.precision):>9}  {r.recall!s:<20}  {_cell(r.f1):<5}  {_cell(r.auroc)}"
             lines.append(f"{r.label:<{width}}  {r.support:>7}  {shares}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in (self.notes() if notes else ()))])
+
+
+def _cell(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def wilson(successes: float, trials: float, level: float = 0.95) -> Figure:
@@ -126,9 +174,9 @@ def wilson(successes: float, trials: float, level: float = 0.95) -> Figure:
     """
     if trials <= 0:
         return Figure(math.nan, math.nan, math.nan)
-    z, share = float(ndtri(0.5 + level / 2.0)), float(successes / trials)
+    z, share = float(ndtri(0.5 + level / 2.0)), min(1.0, max(0.0, float(successes / trials)))  # but for rounding
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    spread = max(share * (1 - share), 0.0) / trials + z * z / (4 * trials**2)
+    spread = share * (1 - share) / trials + z * z / (4 * trials**2)
     half = z / (1 + z * z / trials) * math.sqrt(spread)
     return Figure(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
@@ -166,4 +214,4 @@ def mean_of_shares(successes: ArrayLike, trials: ArrayLike, level: float = 0.95)
     even = m * m / float((1.0 / sizes).sum())  # the number of trials where all shares are the same
     effective = mean * (1.0 - mean) / variance if variance > 1e-15 else even
     pooled = wilson(mean * effective, effective, level)
-    return Figure(mean, max(0.0, min(mean - below, pooled.low)), min(1.0, max(mean + above, pooled.high)))
+    return Figure(mean, max(0.0, min(mean - below, pooled.low)), max(mean, min(1.0, max(mean + above, pooled.high))))

@@ -78,9 +78,8 @@ def corrected_winner(
 def _figure(value: float, judged: np.ndarray, level: float, binary: bool) -> Figure:
     tails = [0.5 - level / 2.0, 0.5 + level / 2.0]
     low, high = value + math.sqrt(_OUT / (1.0 - _OUT)) * (np.quantile(judged, tails) - value)
-    return Figure(
-        value, max(0.0, float(low)) if binary else float(low), min(1.0, float(high)) if binary else float(high)
-    )
+    least, most = (0.0, 1.0) if binary else (-math.inf, math.inf)
+    return Figure(value, min(value, max(least, float(low))), max(value, min(most, float(high))))
 
 
 def _judged(values: np.ndarray, w: np.ndarray, unit: np.ndarray, units: int, resamples: int, seed: int) -> np.ndarray:

@@ -7,6 +7,9 @@ import math
 import numpy as np
 from scipy.special import log_softmax
 
+# The name of the second of the figures that are watched while training, by task.
+WATCHED = {"classification": "accuracy", "multilabel": "accuracy", "regression": "r2"}
+
 
 def loss_and_accuracy(logits: np.ndarray, targets: np.ndarray, task: str = "classification") -> tuple[float, float]:
     """Returns the two figures that are watched while training.
@@ -15,7 +18,7 @@ def loss_and_accuracy(logits: np.ndarray, targets: np.ndarray, task: str = "clas
         logits: float [n, c].
         targets: int [n]; float [n, c] for "multilabel" and "regression".
         task: "classification": log-loss and accuracy; "multilabel": summed binary losses and the share of
-            right labels; "regression": mean squared error and R².
+            right labels; "regression": mean squared error and R², NaN where the targets are all equal.
 
     Example:
         >>> loss_and_accuracy(np.array([[0.0, 0.0]]), np.array([0]))[1]

@@ -125,7 +125,7 @@ def adapted(network: Network, params: Mapping[str, Any], patterns: Sequence[str]
     if not found:
         raise ConfigError(
             "There are no kernels for LoRA between the network's first part and its head. Name kernels of two or more "
-            "axes by --lora-patterns, or train otherwise, with --strategy lpft."
+            "axes by `lora_patterns`, or train otherwise, with `strategy='lpft'`."
         )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -25,6 +25,21 @@ from flaxtl.probe.search import solve_head
 from flaxtl.probe.weighting import ClassWeight
 
 
+class SolvedModel(NamedTuple):
+    """A model with a solved head.
+
+    Attributes:
+        model: with the head in place.
+        record: what was chosen, and what cross-validation said, as plain data.
+        out_of_fold: float64 [examples, outputs], each example's outputs by heads that did not see it, divided by the
+            temperature; NaN where an example was never held out. None without cross-validation.
+    """
+
+    model: Model
+    record: dict[str, Any]
+    out_of_fold: np.ndarray | None
+
+
 def solve_and_attach(
     model: Model,
     source: Source,
@@ -39,8 +54,8 @@ def solve_and_attach(
     tuned: bool = False,
     seed: int = 0,
     report: Reporter = lambda done: None,
-) -> tuple[Model, dict[str, Any]]:
-    """Computes features once, solves the head, and returns the model with it and what was found.
+) -> SolvedModel:
+    """Computes features once, solves the head, and returns the model with it, the record, and out-of-fold outputs.
 
     Args:
         model: with a head of the right number of outputs; its values do not matter.
@@ -85,7 +100,15 @@ def solve_and_attach(
         head, _, said["class_names"] = solve_with_names(
             *everything, names, class_names=class_names, tuned=tuned, **settings
         )
-    return _with_sets(attach(model, head), head, source, {**found_by(head, each[0]), **said})
+    solved, record = _with_sets(attach(model, head), head, source, {**found_by(head, each[0]), **said})
+    return SolvedModel(solved, record, _out_of_fold(head, len(source)))
+
+
+def _out_of_fold(head: SolvedHead, examples: int) -> np.ndarray | None:
+    """Returns calibrated out-of-fold outputs of the examples themselves, without augmented copies and class names."""
+    if head.cv.logits is None:
+        return None
+    return head.cv.logits[:examples].astype(np.float64) / head.temperature
 
 
 def _with_sets(model: Model, head: SolvedHead, source: Source, found: dict[str, Any]) -> tuple[Model, dict[str, Any]]:

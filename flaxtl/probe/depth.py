@@ -81,7 +81,7 @@ class DepthProbe:
             bar = "█" * round(30 * depth.accuracy)
             figures = f"{depth.accuracy:.3f} ± {depth.accuracy_se:.3f}  {depth.loss:.3f} ± {depth.loss_se:.3f}"
             lines.append(f"{depth.segment:<{width}}  {depth.features:>8}  {figures}  {bar}")
-        return "\n".join([*lines, f"{self.why} For example: --strategy cut --cut {self.proposed}"])
+        return "\n".join([*lines, f"{self.why} For example: `strategy='cut', cut={self.proposed!r}`"])
 
 
 def probe_depths(

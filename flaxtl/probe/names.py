@@ -70,7 +70,7 @@ def names_to_learn(source: Source, class_names: ClassNames) -> Source | None:
     named = None if class_names == "ignore" else named_examples(source)
     if class_names == "use" and named is None:
         raise ConfigError(
-            "--class-names use: the class names cannot count as examples here; expected single texts with one class "
+            "`class_names='use'`: the class names cannot count as examples here; expected single texts with one class "
             "each, whose names are words and differ. Rename the classes, or leave the setting out."
         )
     if named is None or class_names == "use":

@@ -1,7 +1,8 @@
 """What a run leaves to read: one HTML page, the plots in it, the predictions it made, and comparing runs by them."""
 
 from flaxtl.report.compare import Comparison, compare
-from flaxtl.report.kept import Kept, keep_predictions, read_predictions
+from flaxtl.report.held_out import HeldOut
 from flaxtl.report.page import write
+from flaxtl.report.prediction_files import SavedPredictions, read_predictions, save_predictions
 
-__all__ = ["Comparison", "Kept", "compare", "keep_predictions", "read_predictions", "write"]
+__all__ = ["Comparison", "HeldOut", "SavedPredictions", "compare", "read_predictions", "save_predictions", "write"]

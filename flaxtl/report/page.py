@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flaxtl.card import FILE_NAME as CARD
 from flaxtl.card import Card
-from flaxtl.data import Source
-from flaxtl.metrics import Metrics
-from flaxtl.report import findings, plots, quality
-from flaxtl.report.parts import Section, percent
+from flaxtl.metrics import OutputMetrics
+from flaxtl.report import accuracies, plots, run_sections
+from flaxtl.report.class_sections import class_sections
+from flaxtl.report.elements import Section
+from flaxtl.report.held_out import NAMES, HeldOut
+from flaxtl.report.output_sections import output_sections
 from flaxtl.train.rundir import CONFIG, METRICS, MODEL
 
 FILE_NAME = "report.html"
 TEMPLATE = "page.html"
+_OPTION = re.compile(r"(?<!\S)--[a-z][a-z0-9-]*")
+_OUTPUTS = {"multilabel": "labels", "regression": "outputs"}
 _EXAMPLE = {"image": "new.jpg", "audio": "new.wav", "text": "new.txt"}
 
 
 def write(
     path: str | Path,
     result: Mapping[str, Any],
+    held_out: Iterable[HeldOut] = (),
     *,
-    metrics: Metrics | None = None,
-    probabilities: np.ndarray | None = None,
-    targets: np.ndarray | None = None,
-    source: Source | None = None,
     metrics_log: str | Path | None = None,
-    measured_on: str = "the test data",
 ) -> Path:
     """Writes report.html into a run directory.
 
-    Settings, card and the log of training are taken from the directory; whatever is absent is left out.
+    The page is made of predictions on test data where there are any, else of out-of-fold predictions, else of those on
+    validation data; it says of which. Settings, card and the log of training are taken from the directory; whatever is
+    absent is left out.
 
     Args:
         path: the run directory.
         result: as `Result.to_dict` returns it.
-        metrics: how good the model is.
-        probabilities: float [n, c] of the examples it was measured on, calibrated.
-        targets: int [n], theirs.
-        source: the examples themselves, for their names and thumbnails.
+        held_out: predictions on examples that the predicting model did not see, at most one of each kind.
         metrics_log: the lines of training; by default the directory's metrics.jsonl.
-        measured_on: what the examples are called in the text.
 
     Returns:
         The file.
@@ -57,64 +55,60 @@ def write(
     run = Path(path)
     card = Card.read(run / MODEL) if (run / MODEL / CARD).exists() else None
     log = Path(metrics_log) if metrics_log is not None else run / METRICS
-    sections = [findings.what_was_done(result)]
-    if metrics is not None:
-        sections.append(quality.figures_section(metrics, measured_on))
-    sections += findings.evidence_sections(result.get("evidence", ()))
-    sections += findings.training_section(_lines(log))
-    if metrics is not None:
-        sections += quality.classes_sections(metrics)
-        if probabilities is not None and targets is not None:
-            sections += _of_predictions(np.asarray(probabilities), np.asarray(targets), source, metrics, card)
+    by_kind = {one.kind: one for one in held_out}
+    first = accuracies.shown_first(by_kind)
+    front = accuracies.front(result, first)
+    sections = [Section("Other figures of this run", tuple(accuracies.others(result, by_kind)))]
+    if first is not None:
+        sections += _of_predictions(first, card)
+    sections.append(run_sections.training_summary(result))
+    sections += run_sections.choice_sections(result)
+    sections += run_sections.training_section(_lines(log), str(result.get("task", "classification")))
     sections += _of_directory(run, card)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"unbroken": _unbroken, "breakable": _breakable}
     template = resources.files("flaxtl.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page = environment.from_string(template).render(
         title=f"{result['strategy']} on {result['examples']} examples",
-        headline=_headline(metrics, result, measured_on),
+        front=(front.value, front.name.replace("{} ", "", 1).removesuffix("."), front.baseline, front.caveat),
         facts=_facts(result, card),
         notes=_notes(result),
-        sections=[s for s in sections if s.said or s.plots or s.tables or s.examples or s.code],
+        sections=[section for section in sections if not section.empty],
     )
     file = run / FILE_NAME
     file.write_text(page, encoding="utf-8", errors="backslashreplace")
     return file
 
 
-def _of_predictions(
-    probabilities: np.ndarray, targets: np.ndarray, source: Source | None, metrics: Metrics, card: Card | None
-) -> list[Section]:
-    conformal = card.head.conformal if card is not None else None
-    sections = [quality.reliability_section(probabilities, targets)]
-    if conformal is not None:
-        sections.append(quality.sets_section(probabilities, targets, conformal))
-    return [*sections, quality.mistakes_section(probabilities, targets, source, metrics.labels)]
+def _unbroken(sentence: str) -> Any:
+    """Returns a sentence as HTML whose options, such as --class-weight, are not broken at their hyphens."""
+    from markupsafe import Markup, escape
+
+    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(sentence))))
 
 
-def _headline(metrics: Metrics | None, result: Mapping[str, Any], measured_on: str) -> tuple[str, str]:
-    """Returns the page's largest number and what it is."""
-    if metrics is not None:
-        a = metrics.accuracy
-        return percent(a.value), f"accuracy on {measured_on} [{percent(a.low)}, {percent(a.high)}]"
-    for found in reversed(result.get("evidence", ())):
-        corrected = found.get("corrected")
-        if corrected:
-            interval = f"[{percent(corrected['low'])}, {percent(corrected['high'])}]"
-            return percent(corrected["accuracy"]), f"cross-validated accuracy, optimism removed {interval}"
-        validated = found.get("cross_validation") or {}
-        if validated.get("possible") and validated.get("rows"):
-            row = validated["rows"][validated["chosen"]]
-            return percent(
-                row["accuracy"]
-            ), f"cross-validated accuracy, standard error {100 * row['accuracy_se']:.1f} points"
-    return "", "Nothing was held out, so how good the model is has not been measured."
+def _breakable(name: str) -> Any:
+    """Returns a name as HTML that is broken behind underscores and slashes before it is broken elsewhere."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"[_/]", r"\g<0><wbr>", str(escape(name))))
+
+
+def _of_predictions(held_out: HeldOut, card: Card | None) -> list[Section]:
+    """Returns the sections about predictions, each marked with where these come from."""
+    found = held_out.metrics
+    if isinstance(found, OutputMetrics):
+        sections = output_sections(held_out, found)
+    else:
+        sections = class_sections(held_out, found, None if card is None else card.head.conformal)
+    return [dataclasses.replace(section, mark=NAMES[held_out.kind]) for section in sections]
 
 
 def _facts(result: Mapping[str, Any], card: Card | None) -> list[tuple[str, str]]:
     facts = [
         ("strategy", str(result["strategy"])),
         ("labelled examples", str(result["examples"])),
-        ("classes", str(len(result.get("classes", ())))),
+        (_OUTPUTS.get(str(result.get("task")), "classes"), str(len(result.get("classes", ())))),
         ("training time", f"{result['seconds']:.1f} s"),
     ]
     if card is not None:
@@ -154,10 +148,10 @@ def _of_directory(run: Path, card: Card | None) -> list[Section]:
 
 def _lines(log: Path) -> list[dict[str, Any]]:
     """Returns the whole lines of a log; the last may have been cut off by a kill."""
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return found
+    return lines

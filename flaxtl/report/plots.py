@@ -23,6 +23,8 @@ INK, MUTED, GRID = "#1f2933", "#66717e", "#d5dae0"
 ON_DARK = {INK: "#e6e9ee", MUTED: "#a3acb8", GRID: "#3a424d"}
 COLOURS = ("#2f6fde", "#d9730d", "#2a9d63", "#8a5cd1")
 _LONGEST_NAME = 22
+_SIZE = 10  # of text, in points; plots are narrow, so that it is still legible on a phone
+_NORMALISATION = {"unit": "unit length", "root": "square roots", "standard": "standardised", "none": "as they are"}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -59,14 +61,15 @@ def on_dark(drawn: str) -> str:
     return drawn
 
 
-def strengths(cross_validation: Mapping[str, Any]) -> Any:
-    """Draws the cross-validated loss against the strength of the penalty, a line a scaling, and what was chosen."""
+def penalties(cross_validation: Mapping[str, Any], loss_name: str = "log-loss") -> Any:
+    """Draws the cross-validated loss against the l2 penalty, a line for each feature normalisation, and the choice."""
     figure, axes = _axes()
     rows = cross_validation["rows"]
     for colour, scaling in zip(COLOURS, dict.fromkeys(row["scaling"] for row in rows), strict=False):
         part = sorted((row for row in rows if row["scaling"] == scaling), key=lambda row: row["strength"])
         x, loss, error = (np.array([row[k] for row in part], float) for k in ("strength", "loss", "loss_se"))
-        axes.plot(x, loss, color=colour, marker="o", markersize=3, linewidth=1.5, label=f"{scaling} scaling")
+        name = _NORMALISATION.get(scaling, scaling)
+        axes.plot(x, loss, color=colour, marker="o", markersize=3, linewidth=1.5, label=name)
         axes.fill_between(x, loss - error, loss + error, color=colour, alpha=0.15, linewidth=0)
     chosen = rows[cross_validation["chosen"]]
     axes.plot(chosen["strength"], chosen["loss"], "o", mfc="none", mec=INK, mew=1.5, markersize=11, label="chosen")
@@ -76,22 +79,22 @@ def strengths(cross_validation: Mapping[str, Any]) -> Any:
     if losses.min() > 0 and losses.max() > 10 * losses.min():
         axes.set_yscale("log")
         _powers(axes.yaxis)
-    _finish(axes, "strength of the penalty", "held-out loss (± standard error)")
+    _finish(axes, "l2 penalty", f"held-out {loss_name} (± s.e.)")
     return figure
 
 
 def learning_curve(curve: Mapping[str, Any]) -> Any:
-    """Draws the accuracy against the number of examples, and what the curve foretells."""
+    """Draws the accuracy against the number of examples, and its extrapolation."""
     figure, axes = _axes()
     n, accuracy = np.array(curve["examples"], float), 100 * np.array(curve["accuracy"], float)
     error = 100 * np.array(curve["accuracy_se"], float)
-    axes.errorbar(n, accuracy, error, color=COLOURS[0], marker="o", capsize=3, label="measured (± standard error)")
-    places, foretold = list(n), curve.get("foretold")
-    if foretold:
-        end, value = foretold["examples"], 100 * foretold["accuracy"]
-        reach = [[value - 100 * foretold["low"]], [100 * foretold["high"] - value]]
+    axes.errorbar(n, accuracy, error, color=COLOURS[0], marker="o", capsize=3, label="measured (± s.e.)")
+    places, further = list(n), curve.get("foretold")
+    if further:
+        end, value = further["examples"], 100 * further["accuracy"]
+        reach = [[value - 100 * further["low"]], [100 * further["high"] - value]]
         axes.plot([n[-1], end], [accuracy[-1], value], color=COLOURS[1], linestyle=":")
-        axes.errorbar([end], [value], reach, color=COLOURS[1], marker="D", capsize=3, label="foretold")
+        axes.errorbar([end], [value], reach, color=COLOURS[1], marker="D", capsize=3, label="extrapolated")
         places.append(end)
     axes.set_xscale("log")
     _ticks(axes, places)
@@ -121,18 +124,18 @@ def _ticks(axes: Any, places: Sequence[float]) -> None:
     axes.set_xticks(kept, [f"{place:,.0f}" for place in kept])
 
 
-def depths(found: Sequence[Mapping[str, Any]], proposed: str | None = None) -> Any:
-    """Draws the accuracy of a head solved at each depth of the network, and the proposed cut."""
+def depths(rows: Sequence[Mapping[str, Any]], proposed: str | None = None) -> Any:
+    """Draws the accuracy of a head fitted at each depth of the network, and the proposed cut point."""
     figure, axes = _axes(height=3.4)
-    names = [_short(str(row["segment"])) for row in found]
-    accuracy = 100 * np.array([row["accuracy"] for row in found], float)
-    error = 100 * np.array([row["accuracy_se"] for row in found], float)
-    x = np.arange(len(found))
+    names = [_short(str(row["segment"])) for row in rows]
+    accuracy = 100 * np.array([row["accuracy"] for row in rows], float)
+    error = 100 * np.array([row["accuracy_se"] for row in rows], float)
+    x = np.arange(len(rows))
     axes.errorbar(x, accuracy, error, color=COLOURS[0], marker="o", capsize=3)
-    for place, row in enumerate(found):
+    for place, row in enumerate(rows):
         if row["segment"] == proposed:
-            axes.axvline(place, color=COLOURS[1], linestyle="--", label="proposed cut")
-    crowded = len(found) > 6
+            axes.axvline(place, color=COLOURS[1], linestyle="--", label="proposed cut point")
+    crowded = len(rows) > 4
     axes.set_xticks(x, names, rotation=45 if crowded else 0, ha="right" if crowded else "center")
     _finish(axes, "features after", "accuracy, %")
     return figure
@@ -149,7 +152,7 @@ def candidates(rows: Sequence[Mapping[str, Any]], chosen: str | None = None) -> 
     names = [_short(row["label"]) + (" (chosen)" if row["label"] == chosen else "") for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    _finish(axes, "cross-validated accuracy, % (± standard error)", "")
+    _finish(axes, "cross-validated accuracy, % (± s.e.)", "")
     return figure
 
 
@@ -174,7 +177,7 @@ def training(lines: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def confusion(table: np.ndarray, labels: Sequence[str]) -> Any:
-    """Draws how often each class (row) was taken for each (column), as shares of the row.
+    """Draws how often each class (row) was predicted as each (column), as shares of the row.
 
     Args:
         table: float [c, c], by (target, prediction).
@@ -192,7 +195,7 @@ def confusion(table: np.ndarray, labels: Sequence[str]) -> Any:
     shade[..., 3] = np.where(share > 0, 0.08 + 0.92 * share, 0.0)
     axes.imshow(shade, interpolation="nearest", aspect="equal")
     every = max(1, math.ceil(c / 40))
-    size = 9 if c <= 12 else 7 if c <= 25 else 5.5
+    size = 9 if c <= 12 else 7 if c <= 25 else 8
     names = [_short(name) for name in labels][::every]
     axes.set_xticks(range(0, c, every), names, rotation=90 if _upright(labels) else 0, fontsize=size)
     axes.set_yticks(range(0, c, every), names, fontsize=size)
@@ -214,34 +217,55 @@ def _confusion_size(labels: Sequence[str]) -> tuple[float, float]:
 
 def _upright(labels: Sequence[str]) -> bool:
     """Whether names below the columns would run into each other."""
-    return len(labels) > 3 or max(map(len, labels)) > 8
+    longest = max(map(len, labels))
+    return longest > 8 or len(labels) > 25 or (len(labels) > 3 and longest > 3)
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> Any:
-    """Draws how often predictions were right against how sure they were, with what calibrated chance would show."""
+    """Draws the accuracy against the confidence, with the band that calibrated predictions would lie in by chance."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.4, 4.6), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for one in (axes, below):
         _style(one)
     sure, right = np.array([b.confidence for b in bins]), np.array([b.accuracy for b in bins])
     low, high = np.array([b.low for b in bins]), np.array([b.high for b in bins])
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="perfectly calibrated")
-    axes.vlines(sure, low, high, color=COLOURS[0], alpha=0.3, linewidth=7, label="95% band of calibrated chance")
+    axes.vlines(sure, low, high, color=COLOURS[0], alpha=0.3, linewidth=7, label="95% band if calibrated")
     inside = (low - 1e-9 <= right) & (right <= high + 1e-9)
-    axes.plot(sure[inside], right[inside], "o", color=COLOURS[0], label="this model, within")
+    axes.plot(sure[inside], right[inside], "o", color=COLOURS[0], label="model, inside the band")
     if not inside.all():
-        axes.plot(sure[~inside], right[~inside], "o", color=COLOURS[1], label="this model, outside")
+        axes.plot(sure[~inside], right[~inside], "o", color=COLOURS[1], label="model, outside the band")
     start = max(0.0, math.floor(10 * min(1.0, sure.min(), right.min(), low.min()) - 0.01) / 10)
     axes.set(xlim=(start, 1.02), ylim=(start, 1.02))
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=_SIZE - 1, labelcolor=INK)
+    below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     below.bar(sure, [b.examples for b in bins], width=0.012 * (1.02 - start) / 0.5, color=COLOURS[0])
-    _finish(axes, "", "share that is right")
-    _finish(below, "confidence (probability of the predicted class)", "examples")
+    _finish(axes, "", "accuracy", legend=False)
+    _finish(below, "confidence (probability of the prediction)", "examples")
     return figure
 
 
-def _axes(width: float = 6.0, height: float = 3.2) -> tuple[Any, Any]:
+def predicted_numbers(predicted: np.ndarray, targets: np.ndarray, name: str) -> Any:
+    """Draws predicted numbers against the true ones.
+
+    Args:
+        predicted: float [n].
+        targets: float [n].
+        name: what the number is called.
+    """
+    figure, axes = _axes(4.4, 4.0)
+    low, high = (float(of([of(predicted), of(targets)])) for of in (np.min, np.max))
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--", label="right")
+    size = 5 if len(targets) <= 300 else 2
+    axes.plot(targets, predicted, "o", color=COLOURS[0], alpha=0.6, markersize=size, mew=0, label="an example")
+    _finish(axes, f"true {_short(name)}", f"predicted {_short(name)}")
+    return figure
+
+
+def _axes(width: float = 4.8, height: float = 3.2) -> tuple[Any, Any]:
     if not available():
         raise ConfigError("Plots need matplotlib, which is not installed. Install it with: pip install flaxtl[report]")
     from matplotlib.figure import Figure
@@ -255,20 +279,20 @@ def _axes(width: float = 6.0, height: float = 3.2) -> tuple[Any, Any]:
 def _style(axes: Any) -> None:
     axes.patch.set_alpha(0.0)
     axes.figure.patch.set_alpha(0.0)
-    axes.tick_params(colors=INK, labelsize=9)
+    axes.tick_params(colors=INK, labelsize=_SIZE)
     for spine in axes.spines.values():
         spine.set_color(MUTED)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _finish(axes: Any, x: str, y: str, *, grid: bool = True) -> None:
-    axes.set_xlabel(x, color=INK, fontsize=9)
-    axes.set_ylabel(y, color=INK, fontsize=9)
+def _finish(axes: Any, x: str, y: str, *, grid: bool = True, legend: bool = True) -> None:
+    axes.set_xlabel(x, color=INK, fontsize=_SIZE)
+    axes.set_ylabel(y, color=INK, fontsize=_SIZE)
     if grid:
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    if legend and axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=_SIZE - 0.5, labelcolor=INK)
 
 
 def _short(name: str) -> str:

@@ -60,14 +60,14 @@ def resolved(
         _require_possible_sound(sound, card.input)
     elif sound != _UNCHANGED:
         raise ConfigError(
-            f"{listed(_names(sound), 5)} would change sound, and this network takes {NOUNS[modality]}. Leave it out."
+            f"{listed(_names(sound))} would change sound, and this network takes {NOUNS[modality]}. Leave it out."
         )
     if not isinstance(card.input, Image):
         if settings != Augmentation(augment=word) or word == "standard":
-            instead = f" For sound there are {listed(_names(SoundAugmentation()), 5)}." if modality == "audio" else ""
+            instead = f" For sound there are {listed(_names(SoundAugmentation()))}." if modality == "audio" else ""
             raise ConfigError(
                 f"The augmentation changes pictures, and this network takes {NOUNS[modality]}. Leave its settings out; "
-                f"--augment auto does so by itself.{instead}"
+                f"`augment='auto'` does so by itself.{instead}"
             )
         return Augmentation(), []
     _require_possible(settings)
@@ -86,10 +86,10 @@ def resolved(
 
 
 def _names(sound: SoundAugmentation) -> list[str]:
-    """Returns the flags of the settings that differ from their defaults; all flags where none does."""
+    """Returns the settings that differ from their defaults; all where none does."""
     names = [f.name for f in dataclasses.fields(sound)]
     changed = [name for name in names if getattr(sound, name) != getattr(_UNCHANGED, name)]
-    return [f"--{name.replace('_', '-')}" for name in changed or names]
+    return [f"`{name}`" for name in changed or names]
 
 
 def _signs(labels: Sequence[str]) -> bool:
@@ -101,32 +101,32 @@ def _require_possible(settings: Augmentation) -> None:
     for name in ("mixup", "cutmix"):
         value = getattr(settings, name)
         if not 0.0 <= value < float("inf"):
-            raise ConfigError(f"--{name} is {value}; expected a number of at least 0.")
+            raise ConfigError(f"`{name}` is {value}; expected a number of at least 0.")
     if settings.rand_augment is not None:
         operations, magnitude = settings.rand_augment
         if operations < 1 or int(operations) != operations or not 0.0 <= magnitude <= 10.0:
             raise ConfigError(
-                f"--rand-augment is {operations} {magnitude}; expected a number of operations of at least 1 and a "
+                f"`rand_augment` is {operations} {magnitude}; expected a number of operations of at least 1 and a "
                 "magnitude from 0 to 10."
             )
 
 
 def _require_possible_sound(sound: SoundAugmentation, spec: Audio) -> None:
-    for name, value in (("gain", sound.gain), ("time-shift", sound.time_shift)):
+    for name, value in (("gain", sound.gain), ("time_shift", sound.time_shift)):
         if not 0.0 <= value < float("inf"):
-            raise ConfigError(f"--{name} is {value}; expected a number of at least 0.")
+            raise ConfigError(f"`{name}` is {value}; expected a number of at least 0.")
     if sound.snr is not None and not -100.0 <= sound.snr[0] <= sound.snr[1] <= 200.0:
-        raise ConfigError(f"--snr is {sound.snr[0]:g} {sound.snr[1]:g}; expected two ratios in dB, the lower first.")
-    for name, masks in (("time-masks", sound.time_masks), ("frequency-masks", sound.frequency_masks)):
+        raise ConfigError(f"`snr` is {sound.snr[0]:g} {sound.snr[1]:g}; expected two ratios in dB, the lower first.")
+    for name, masks in (("time_masks", sound.time_masks), ("frequency_masks", sound.frequency_masks)):
         if masks is None:
             continue
         number, share = masks
         if number < 1 or int(number) != number or not 0.0 < share <= 1.0:
             raise ConfigError(
-                f"--{name} is {number} {share:g}; expected a number of masks of at least 1 and a share of up to 1."
+                f"`{name}` is {number} {share:g}; expected a number of masks of at least 1 and a share of up to 1."
             )
         if spec.front_end == "waveform":
             raise ConfigError(
-                f"--{name} hides parts of a spectrum, and this network takes the waveform itself. Leave it out; "
-                "--gain, --time-shift and --snr change waveforms."
+                f"`{name}` hides parts of a spectrum, and this network takes the waveform itself. Leave it out; "
+                "`gain`, `time_shift` and `snr` change waveforms."
             )

@@ -9,7 +9,7 @@ again on all labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from flaxtl.strategies.clock import Clock, seconds_of
 from flaxtl.strategies.phases import Phase, phases_of
 from flaxtl.strategies.racing import Entry, alone, race
 from flaxtl.strategies.trials import Journal, Judge, Trial, paired
-from flaxtl.strategies.work import Work
+from flaxtl.strategies.work import OutOfFold, Work
 
 # The name of a cut further down, with a new head.
 DEEP = "deep_cut"
@@ -61,19 +61,21 @@ _SPARE = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What a search came to.
+    """The outcome of a search.
 
     Attributes:
         phases: to run on all labels.
         temperature: that out-of-fold predictions ask for; None leaves it to the phases.
         conformal: what prediction sets need, from the same predictions.
-        evidence: what is said of it, for the result and the report.
+        evidence: the record of it, for the result and the report.
+        out_of_fold: the chosen candidate's predictions; None where nothing could be held out.
     """
 
     phases: tuple[Phase, ...]
     temperature: float | None
     conformal: Conformal | None
     evidence: dict[str, Any]
+    out_of_fold: OutOfFold | None = None
 
     def calibrated(self, model: Model) -> Model:
         """Returns the trained model with the temperature and the sets that out-of-fold predictions ask for."""
@@ -122,7 +124,8 @@ def search(work: Work, model: Model, config: FinetuneConfig) -> Decision:
 def _kept(decision: Decision, judge: Judge) -> Decision:
     conformal = None if decision.conformal is None else dataclasses.asdict(decision.conformal)
     about = {"temperature": decision.temperature, "conformal": conformal, "evidence": decision.evidence}
-    judge.journal.put(_DECISION, np.zeros(0), share=decision.phases[-1].training.wise, **about)
+    logits = np.zeros(0) if decision.out_of_fold is None else decision.out_of_fold.logits
+    judge.journal.put(_DECISION, logits, share=decision.phases[-1].training.wise, **about)
     return decision
 
 
@@ -132,7 +135,21 @@ def _again(kept: dict[str, Any], judge: Judge, head: tuple[Phase, ...], config: 
     if name != "head" and kept["share"] is not None:
         phases = _part_of_the_way(phases, kept["share"])
     conformal = None if kept["conformal"] is None else Conformal(**kept["conformal"])
-    return Decision(phases, kept["temperature"], conformal, kept["evidence"])
+    out_of_fold = None if kept["values"].ndim != 2 else _out_of_fold(kept["values"], kept["evidence"])
+    return Decision(phases, kept["temperature"], conformal, kept["evidence"], out_of_fold)
+
+
+def _out_of_fold(logits: np.ndarray, evidence: Mapping[str, Any]) -> OutOfFold:
+    what = "head" if evidence["chosen"] == "head" else f"{evidence['chosen']} model"
+    caveat = (
+        "The temperature was fitted to these out-of-fold predictions, so calibration looks slightly better than it is."
+    )
+    if sum(row["tried"] for row in evidence["candidates"]) > 1:
+        caveat = (
+            "The strategy and the temperature were chosen with these out-of-fold predictions, so figures that are not "
+            "corrected for it are slightly optimistic."
+        )
+    return OutOfFold(logits, f"each example predicted by a {what} that did not see it", caveat)
 
 
 def _part_of_the_way(phases: tuple[Phase, ...], share: float) -> tuple[Phase, ...]:
@@ -259,10 +276,11 @@ def _decided(work: Work, trials: list[Trial], place: int, curve: LearningCurve |
         "budget_seconds": None if clock.budget == float("inf") else clock.budget,
         "seconds": round(clock.spent, 1),
     }
+    out_of_fold = _out_of_fold(winner.logits.astype(np.float64) / winner.temperature, evidence)
     if winner.name == "head":  # solving it on everything calibrates it too
-        return Decision(phases, None, None, evidence)
+        return Decision(phases, None, None, evidence, out_of_fold)
     conformal, evidence["conformal"] = metrics.fit_conformal(winner.probabilities, source.targets)
-    return Decision(phases, winner.temperature, conformal, evidence)
+    return Decision(phases, winner.temperature, conformal, evidence, out_of_fold)
 
 
 def _unjudged(head: tuple[Phase, ...], why: str, clock: Clock) -> Decision:
@@ -299,6 +317,8 @@ def _curve(work: Work, model: Model, class_names: ClassNames) -> LearningCurve:
 def _corrected(trials: Sequence[Trial], source: data.Source) -> dict[str, Any] | None:
     # Who fell behind on the first fold is known on that one alone.
     tried = [trial for trial in trials if trial.eligible]
+    if len(tried) < 2:  # nothing was chosen
+        return None
     correct = np.stack([trial.correct(source.targets) for trial in tried], axis=1)
     figure = metrics.corrected_winner(correct, larger_is_better=True, groups=source.groups, weights=source.weights)
     if np.isnan(figure.value):
@@ -321,13 +341,28 @@ def _row(trial: Trial, source: data.Source) -> dict[str, Any]:
 def _why(trials: Sequence[Trial], place: int, source: data.Source) -> str:
     winner, tried = trials[place], [trial for trial in trials if trial.known.any()]
     if {trial.name for trial in tried} == {"head"}:
-        reasons = {trial.note for trial in trials if trial.note}
-        return f"The head alone: {'; '.join(sorted(reasons)) or 'nothing else was tried'}."
+        return _untried(trials)
     others = [trial for trial in tried if trial.name != winner.name]
     late = [trial for trial in others if trial.state == "late"]
     rivals = [trial for trial in others if trial.eligible] or [trial for trial in others if trial not in late]
-    said = _against(winner, [_gain(winner, trial, source) for trial in rivals], source) if rivals else ""
-    return " ".join(filter(None, (said, _missed([_gain(winner, trial, source) for trial in late]))))
+    said = [_against(winner, [_gain(winner, trial, source) for trial in rivals], source)] if rivals else []
+    missed = _missed([_gain(winner, trial, source) for trial in late])
+    if not said and not missed:  # nobody else could be chosen, and nobody looked better
+        names = ", ".join(dict.fromkeys(trial.name for trial in late))
+        said = [f"{winner.name} is the only candidate that could be finished in time, and {names} looked no better."]
+    return " ".join(filter(None, (*said, missed)))
+
+
+def _untried(trials: Sequence[Trial]) -> str:
+    """Says why there is nothing but the head, each reason with the candidates that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.name != "head" and trial.name not in reasons.setdefault(trial.note, []):
+            reasons[trial.note].append(trial.name)
+    if not reasons:
+        return "there is no other candidate."
+    listed = (f"{', '.join(names)} ({note or 'no reason is known'})" for note, names in reasons.items())
+    return f"nothing else was tried to the end: {'; '.join(listed)}."
 
 
 def _missed(gains: Sequence[tuple[float, float, Trial]]) -> str:
@@ -337,7 +372,7 @@ def _missed(gains: Sequence[tuple[float, float, Trial]]) -> str:
         return ""
     return (
         f"{trial.name} looked better (held-out log-loss {gain:+.3f} ± {error:.3f}), but too little time was left to "
-        "train it: a larger --budget decides."
+        "train it: a larger `budget` decides."
     )
 
 
@@ -352,14 +387,14 @@ def _against(winner: Trial, gains: Sequence[tuple[float, float, Trial]], source:
     gain, error, rival = min(gains, key=lambda found: found[0])
     name, reason = winner.name, "which is cheaper"
     if name == DEEP:  # which is no strategy's name
-        name += f" (--strategy cut --cut {winner.phases[-1].start} --cut-head new)"
+        name += f" (`strategy='cut', cut={winner.phases[-1].start!r}, cut_head='new'`)"
     if gain > error:
         return f"{name} has the lowest held-out log-loss, {gain:.3f} ± {error:.3f} below that of {rival.name}."
     if {winner.name, rival.name} == {"cut", DEEP}:
         reason = "the better one of two cuts"
     elif source.modality in TIES and winner.name in ("cut", DEEP):
         of = {"image": "pictures", "audio": "sounds"}[source.modality]
-        reason = f"since a cut is usually better on {of}, and not dear"
+        reason = f"since a cut is usually better on {of}, at little extra cost"
     return (
         f"{name} and {rival.name} are within one standard error (held-out log-loss of {winner.name} "
         f"{-gain:+.3f} ± {error:.3f} against it); ties go to {winner.name}, {reason}."

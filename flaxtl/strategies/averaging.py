@@ -1,7 +1,7 @@
 """Averages of parameters: between before and after (WiSE-FT), and over several runs (model soups).
 
 What is averaged are all variables, BatchNorm statistics included; these are the pretrained network's own wherever
-training leaves them as they are, which is the default (`--statistics stored`). Leaves that are the same everywhere stay
+training leaves them as they are, which is the default (`statistics='stored'`). Leaves that are the same everywhere stay
 so to the bit.
 """
 
@@ -35,21 +35,21 @@ def end_of(number: int) -> str:
     return f"phase_{number}_end"
 
 
-def between(before: Any, after: Any, share: float) -> Any:
-    """Returns before + share · (after - before), leaf by leaf; both ends to the bit.
+def between(before: Any, after: Any, alpha: float) -> Any:
+    """Returns before + alpha · (after - before), leaf by leaf; both ends to the bit.
 
     Args:
         before: a tree of arrays.
         after: one of the same structure.
-        share: 0 gives `before`, 1 `after`.
+        alpha: 0 gives `before`, 1 `after`.
 
     Example:
         >>> between({'w': np.zeros(2)}, {'w': np.ones(2)}, 0.25)['w'].tolist()
         [0.25, 0.25]
     """
-    if share in (0.0, 1.0):
-        return after if share else before
-    return jax.tree.map(lambda a, b: _step(np.asarray(a), np.asarray(b), share), before, after)
+    if alpha in (0.0, 1.0):
+        return after if alpha else before
+    return jax.tree.map(lambda a, b: _step(np.asarray(a), np.asarray(b), alpha), before, after)
 
 
 def mean(trees: Sequence[Any]) -> Any:
@@ -65,11 +65,11 @@ def mean(trees: Sequence[Any]) -> Any:
     return found
 
 
-def _step(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+def _step(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
     if not jnp.issubdtype(a.dtype, jnp.inexact):
         return b  # counters and the like have nothing in between
     wide = np.promote_types(a.dtype, np.float32) if a.dtype.kind == "f" else np.dtype(np.float32)
-    moved = (a.astype(wide) + share * (b.astype(wide) - a.astype(wide))).astype(a.dtype)
+    moved = (a.astype(wide) + alpha * (b.astype(wide) - a.astype(wide))).astype(a.dtype)
     return np.where(a == b, a, moved)  # minus zero too stays what it is
 
 
@@ -98,21 +98,23 @@ def wise(work: Work, phase: Phase, after: Model, start: str) -> Model:
         after: the model at the end.
         start: the name of the variables at the start.
     """
-    before, share, rows = work.kept(start), phase.training.wise, []
+    before, alpha, rows = work.kept(start), phase.training.wise, []
     validation = _validation(work, phase, after)
-    if share == "auto":
-        shares = [step / _GRID for step in range(_GRID + 1)]
-        rows = [{"share": s, "loss": _loss(_at(after, before, s), validation)} for s in shares]
-        share = min(rows, key=lambda row: row["loss"])["share"]
-    assert isinstance(share, float)
-    work.evidence.append({"kind": "wise", "share": share, "rows": rows})
+    if alpha == "auto":
+        alphas = [step / _GRID for step in range(_GRID + 1)]
+        rows = [{"share": a, "loss": _loss(_at(after, before, a), validation)} for a in alphas]
+        alpha = min(rows, key=lambda row: row["loss"])["share"]
+    assert isinstance(alpha, float)
+    work.evidence.append({"kind": "wise", "share": alpha, "rows": rows})
     how = " chosen on validation data" if rows else ""
-    work.notes.append(f"WiSE-FT: {share:g} of the way from the parameters before training to those after it{how}.")
-    return calibrated(_at(after, before, share), validation)
+    work.notes.append(
+        f"WiSE-FT: parameters are interpolated with alpha {alpha:g}{how} (0 is before training, 1 fully fine-tuned)."
+    )
+    return calibrated(_at(after, before, alpha), validation)
 
 
-def _at(after: Model, before: Any, share: float) -> Model:
-    return after.with_variables(between(before, after.variables, share))
+def _at(after: Model, before: Any, alpha: float) -> Model:
+    return after.with_variables(between(before, after.variables, alpha))
 
 
 def soup(work: Work, phases: Sequence[Phase], number: int, model: Model) -> Model:
@@ -161,8 +163,8 @@ def _validation(work: Work, phase: Phase, model: Model) -> Any:
 
 
 NEEDS_VALIDATION = (
-    "--wise auto and a greedy soup choose on validation data, and there is none. Hold some out with --validation 0.2, "
-    "or give a share (--wise 0.5) or a uniform soup."
+    "`wise='auto'` and a greedy soup choose on validation data, and there is none. Hold some out with "
+    "`validation=0.2`, or give alpha (`wise=0.5`), or use a uniform soup."
 )
 
 

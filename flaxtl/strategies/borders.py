@@ -42,7 +42,7 @@ def segment_named(network: Network, name: str) -> int:
         if 0.0 <= share <= 1.0:
             return round(share * network.border)
     raise ConfigError(
-        f"The network has no part {name!r}.{did_you_mean(name, segments)} Its parts are {listed(segments, 40)}; "
+        f"The network has no part {name!r}.{did_you_mean(name, segments)} Its parts are {listed(segments)}; "
         "a share of the depth from 0 to 1 is understood too."
     )
 

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from flaxtl import freeze
-from flaxtl.config import Optimizer, Training
+from flaxtl.config import Optimizer, Run, Training
 from flaxtl.data import Source
-from flaxtl.errors import ConfigError, DataError, listed
+from flaxtl.errors import ConfigError, DataError, listed, shown
 from flaxtl.model import Model
+from flaxtl.setting_values import require_count
 from flaxtl.strategies.adapters import with_adapters
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.chains import trained_labels
@@ -29,7 +30,7 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
         >>> require_sensible(Training(batch_size=0), Optimizer(), 0)
         Traceback (most recent call last):
         ...
-        flaxtl.errors.ConfigError: --batch-size is 0; expected a number of at least 1.
+        flaxtl.errors.ConfigError: `batch_size` is 0; expected a whole number of at least 1.
     """
     t, o = training, optimizer
     require_positive(batch_size=t.batch_size, patience=t.patience, save_every=t.save_every)
@@ -50,14 +51,24 @@ def require_sensible(training: Training, optimizer: Optimizer, seed: int) -> Non
     _within(o.head_rate is None or 0.0 <= o.head_rate < np.inf, "head_rate", o.head_rate, "a number of at least 0")
 
 
+def require_possible_run(run: Run) -> None:
+    """Refuses settings of where and on what a run runs that have an impossible value, before it leaves anything.
+
+    Raises:
+        ConfigError: naming the setting, its value and what was expected.
+    """
+    require_positive(microbatch=run.microbatch, processes=run.processes)
+    _above_zero(memory_gigabytes=run.memory_gigabytes, peer_timeout=run.peer_timeout)
+    _within(run.cache_gigabytes >= 0.0, "cache_gigabytes", run.cache_gigabytes, "a number of at least 0")
+
+
 def require_positive(**settings: int | None) -> None:
     """Refuses counts below 1; None is fine.
 
     Raises:
         ConfigError: naming the setting.
     """
-    for name, value in settings.items():
-        _within(value is None or value >= 1, name, value, "a number of at least 1")
+    require_count(**{name: value for name, value in settings.items() if value is not None})
 
 
 def _above_zero(**settings: float | None) -> None:
@@ -67,7 +78,7 @@ def _above_zero(**settings: float | None) -> None:
 
 def _within(fine: bool, name: str, value: Any, expected: str) -> None:
     if not fine:
-        raise ConfigError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")
+        raise ConfigError(f"`{name}` is {shown(value)}; expected {expected}.")
 
 
 def require_labelled(source: Source, least: int = 1) -> None:
@@ -87,7 +98,7 @@ def require_labelled(source: Source, least: int = 1) -> None:
     bare = [source.keys[i] for i in np.flatnonzero(source.targets < 0)]
     if bare:
         raise DataError(
-            f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 3)}. Label or remove them."
+            f"{len(bare)} of {len(source)} examples have no label: {listed(bare, 20)}. Label or remove them."
         )
     present = [source.labels[t] for t in np.unique(source.targets)]
     if len(present) < least:
@@ -111,7 +122,7 @@ def require_fit(model: Model, phases: Iterable[Phase], source: Source) -> None:
             if phase.contrast is not None and set(labels) == {freeze.FROZEN}:
                 raise ConfigError(
                     f"From {model.network.segments[start]!r} on the network has no parameters but its head's, so there "
-                    "are no features to train. Name an earlier part with --contrast-from."
+                    "are no features to train. Name an earlier part with `contrast_from`."
                 )
     model.pipeline.preprocess.rows(source.raw[0])
 

@@ -38,7 +38,7 @@ def seconds_of(text: str) -> float:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", text)
     if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
-        raise ConfigError(f"--budget is {text!r}; expected a time such as 90s, 10m or 1.5h.")
+        raise ConfigError(f"`budget` is {text!r}; expected a time such as 90s, 10m or 1.5h.")
     return float(found[1]) * _UNITS[found[2]]
 
 

@@ -129,7 +129,7 @@ class Estimate:
             lines += phase.lines()
         whole = "the process" if self.host is not None else "a device"
         there = topology.memory * (topology.count if self.host is not None else 1)
-        verdict = "it fits" if self.fits else "it does not fit: lower the batch size, or set --microbatch"
+        verdict = "it fits" if self.fits else "it does not fit: lower the batch size, or set `microbatch`"
         lines.append(f"{whole} needs {_size(self.peak)} of {_size(there)}: {verdict}")
         return "\n".join(lines)
 

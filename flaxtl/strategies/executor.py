@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
+from flaxtl.card import Task
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
 from flaxtl.probe.weighting import numbered
+from flaxtl.report.sentences import cross_validated
 from flaxtl.strategies import averaging
 from flaxtl.strategies.chains import Chain
 from flaxtl.strategies.phases import Phase
 from flaxtl.strategies.training import TrainPhase
-from flaxtl.strategies.work import Work
+from flaxtl.strategies.work import OutOfFold, Work
 from flaxtl.train.progress import progress_bar
 from flaxtl.train.store import MemoryCheckpoints, SharedCheckpoints
 
@@ -38,6 +40,7 @@ def execute(work: Work, model: Model, phases: tuple[Phase, ...]) -> Model:
         elif phase.kind == "average":
             model = averaging.soup(work, phases, number, model)
         else:
+            work.out_of_fold = None  # what a head said before training is not what the trained model would say
             chain = Chain.of(phases, number)
             with contextlib.closing(_store(work, number)) as store:
                 training = TrainPhase(work, number, phase, store, chain)
@@ -69,7 +72,7 @@ def _store(work: Work, number: int) -> SharedCheckpoints | MemoryCheckpoints:
 
 def _solve(work: Work, number: int, phase: Phase, model: Model, tuned: bool) -> Model:
     with progress_bar(f"phase {number}: features", len(work.train), shown=work.shown) as report:
-        model, found = solve_and_attach(
+        model, found, out_of_fold = solve_and_attach(
             model,
             work.train,
             store=work.store,
@@ -85,13 +88,23 @@ def _solve(work: Work, number: int, phase: Phase, model: Model, tuned: bool) -> 
         )
     if tuned:
         model, found = _not_held_out(model, found)
+        out_of_fold = None
+    if out_of_fold is not None:
+        work.out_of_fold = OutOfFold(out_of_fold, _BY_A_HEAD, _CAVEAT[model.card.head.task])
+    found = {"task": model.card.head.task, **found, "summary": cross_validated(found, model.card.head.task)}
     work.evidence.append({"kind": "solve", **found})
     work.log(phase=number, kind="solve", **found)
     return model
 
 
+_BY_A_HEAD = "each example predicted by a head that did not see it"
+_CHOSEN = "The l2 penalty{} chosen with these out-of-fold predictions, so their figures are slightly optimistic."
+_CAVEAT = dict.fromkeys(get_args(Task), _CHOSEN.format(" and the temperature were"))
+_CAVEAT["regression"] = _CHOSEN.format(" was")
+
+
 def _not_held_out(model: Model, found: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
     """Takes away what held-out examples would say: these labels have shaped the features of all of them."""
     kept = {name: value for name, value in found.items() if name not in ("cross_validation", "conformal")}
-    said = f"strength {found['strength']:.2g}; the same labels have shaped the features, so none was held out"
+    said = f"l2 penalty {found['strength']:.2g}; the features were trained on the same labels, so none was held out"
     return dataclasses.replace(model, card=model.card.with_head()), {**kept, "summary": said}

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import data
 from flaxtl.card import Card, Columns, Text
+from flaxtl.convert import load
 from flaxtl.data import Source, Splits
 from flaxtl.data.contents import skipped_notes
 from flaxtl.data.duplicates import same_content
 from flaxtl.data.text import TextPreprocess, cut_texts
 from flaxtl.data.traits import adaptations
-from flaxtl.errors import DataError
+from flaxtl.errors import ConfigError, DataError, shown
 from flaxtl.model import Model
 from flaxtl.strategies.checks import require_labelled
+
+
+def model_of(given: Any) -> Model:
+    """Returns a model, or the one that a name or path leads to.
+
+    Raises:
+        FlaxtlError: it is neither, or cannot be loaded.
+    """
+    if isinstance(given, (Source, Splits)):
+        raise ConfigError("The data is given in place of the model; expected the model first, then the data.")
+    return given if isinstance(given, Model) else load(given)
 
 
 def opened(
@@ -39,21 +51,23 @@ def opened(
     Raises:
         DataError: it is none of these, or cannot be read.
     """
-    if isinstance(given, (str, Path)):
+    if isinstance(given, (str, os.PathLike)):
         known: dict[str, Any] = {"columns": columns, "known_classes": known_classes}
-        found = data.open_source(given, **dataclasses.asdict(options), seed=seed, **known)
+        found = data.open_source(os.fspath(given), **dataclasses.asdict(options), seed=seed, **known)
     elif isinstance(given, (Source, Splits)):
         found = data.with_split(given, options.split, "The data")
         chosen = {n: getattr(options, n) for n in ("group_by", "test_groups", "classes", "limit")}
         found = data.select(found, **chosen, seed=seed)
     else:
+        if isinstance(given, Model):
+            raise DataError("A model is given in place of the data; expected the model first, then the data.")
         raise DataError(
-            f"{type(given).__name__} cannot be used as labelled data; expected a path, a Source or Splits. "
+            f"The data is {shown(given)}; expected a path, a Source or Splits. "
             "Make a Source of arrays with flaxtl.data.from_arrays(inputs, targets)."
         )
     splits = Splits(found) if isinstance(found, Source) else found
     if options.task is not None and splits.train.task != options.task:
-        raise DataError(f"The data is of {splits.train.task}, but --task says {options.task}.")
+        raise DataError(f"The data is of {splits.train.task}, but `task` says {options.task}.")
     return splits
 
 
@@ -100,7 +114,7 @@ def with_validation(train: Source, given: Source | None, fraction: float, seed: 
     kept, held = data.stratified_split(train.targets, fraction, seed, train.groups)
     if len(held) == 0:
         raise DataError(
-            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave --validation at 0."
+            f"{len(train)} examples are too few to hold out {fraction:.0%} of each class. Leave `validation` at 0."
         )
     return train.subset(kept), train.subset(held)
 

@@ -72,6 +72,6 @@ def applied(config: FinetuneConfig, examples: int) -> tuple[FinetuneConfig, list
     kind = "any number" if row.below is None else f"fewer than {row.below:,}"
     note = (
         f"BiT-HyperRule, row of {kind} examples: {row.steps:,} steps, mixup {row.mixup:g}; it would take pictures of "
-        f"{SMALL_SIDE} pixels a side where the originals have fewer than {SMALL_AREA:,}, else {LARGE_SIDE} (--size)."
+        f"{SMALL_SIDE} pixels a side where the originals have fewer than {SMALL_AREA:,}, else {LARGE_SIDE} (`size`)."
     )
     return dataclasses.replace(config, training=training, augment=augment), [note]

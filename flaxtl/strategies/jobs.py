@@ -20,13 +20,25 @@ from flaxtl.data import Source
 from flaxtl.errors import ConfigError
 from flaxtl.metrics import Metrics, OutputMetrics
 from flaxtl.model import Model
+from flaxtl.report import HeldOut
+from flaxtl.setting_names import meant_by
+from flaxtl.setting_values import require_type
+from flaxtl.shares import Prior
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.auto import Decision, search
 from flaxtl.strategies.borders import segment_named
-from flaxtl.strategies.checks import require_fit, require_labelled, require_positive, require_sensible, without_pairs
+from flaxtl.strategies.checks import (
+    require_fit,
+    require_labelled,
+    require_positive,
+    require_possible_run,
+    require_sensible,
+    without_pairs,
+)
 from flaxtl.strategies.executor import execute
-from flaxtl.strategies.given import fitted, held_out, known_of, measured, opened, with_validation
-from flaxtl.strategies.measuring import leave, measure
+from flaxtl.strategies.expected_shares import ExpectedShares
+from flaxtl.strategies.given import fitted, held_out, known_of, measured, model_of, opened, with_validation
+from flaxtl.strategies.measuring import class_notes, measure, of_training, of_validation, write_outputs
 from flaxtl.strategies.phases import Phase, phases_of, pretraining
 from flaxtl.strategies.result import Result
 from flaxtl.strategies.scaling import OutputScale
@@ -47,8 +59,9 @@ def finetune(
         data: a Source or Splits, a folder, a table, or arrays as `data.from_arrays` gives them.
         test: data to evaluate the finished model on; never used to choose anything.
         config: all settings at once; what it says of model, data and test gives way to the arguments.
-        **settings: single settings by their names on the command line, such as strategy="full",
-            learning_rate=1e-4, epochs=20, out="runs/flowers" (by default nothing is written).
+        **settings: single settings by their names, such as strategy="full", learning_rate=1e-4, epochs=20,
+            out="runs/flowers" (by default nothing is written), resume=True; or whole sections, such as
+            optimizer=flaxtl.config.Optimizer(…).
 
     Returns:
         The finished model with what was found on the way.
@@ -56,7 +69,10 @@ def finetune(
     Raises:
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
-    base = config if config is not None else FinetuneConfig(out=None)
+    again = [name for name in settings if meant_by(name) == "pretrained"]
+    if again:
+        raise ConfigError(f"The model is the first argument, as in finetune(model, data); leave {again[0]!r} out.")
+    base = FinetuneConfig(out=None) if config is None else require_type(config, FinetuneConfig, "config")
     named = {"pretrained": _named(model), "data": _named(data), "test": _named(test) or None}
     return run_finetune(_resolved(base, {**settings, **named}), model, data, test)
 
@@ -64,9 +80,10 @@ def finetune(
 def run_finetune(config: FinetuneConfig, model: Any, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a fine-tuning job from resolved settings; see `finetune`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
-    base = model if isinstance(model, Model) else load(model)
+    base = model_of(model)
     splits = opened(training, config.data_options, config.run.seed)
     base.card.require_modality(splits.train.modality)
     if config.size is not None:
@@ -97,8 +114,9 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
         data: a Source or Splits, a folder, or a table.
         test: data to evaluate the finished model on.
         config: all settings at once.
-        **settings: single settings by their names on the command line, such as variant="resnet20_cifar",
-            epochs=20, out="runs/pretrained" (by default nothing is written).
+        **settings: single settings by their names, such as variant="resnet20_cifar", epochs=20,
+            out="runs/pretrained" (by default nothing is written), resume=True; or whole sections, such as
+            network=flaxtl.config.NetworkConfig(…).
 
     Returns:
         The finished model, whose card says what it was trained on.
@@ -106,7 +124,7 @@ def pretrain(data: Any, *, test: Any = None, config: PretrainConfig | None = Non
     Raises:
         FlaxtlError: what was given cannot be used; the message says why and what to do.
     """
-    base = config if config is not None else PretrainConfig(out=None)
+    base = PretrainConfig(out=None) if config is None else require_type(config, PretrainConfig, "config")
     named = {"data": _named(data), "test": _named(test) or None}
     return run_pretrain(_resolved(base, {**settings, **named}), data, test)
 
@@ -118,6 +136,7 @@ _RECORDED = ("turned_classes", "network", "training", "optimizer", "augment")
 def run_pretrain(config: PretrainConfig, training: Any, test: Any = None, *, shown: bool = False) -> Result:
     """Runs a pretraining job from resolved settings; see `pretrain`."""
     require_sensible(config.training, config.optimizer, config.run.seed)
+    require_possible_run(config.run)
     if config.out:
         RunDirectory.check(config.out, config)
     card = _blank_card(config.network)
@@ -151,6 +170,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     options: configs.Data | None = None,
+    prior: Prior | None = None,
 ) -> Metrics | OutputMetrics:
     """Measures a model on labelled data.
 
@@ -159,14 +179,17 @@ def evaluate(
         examples: a Source, a folder or a table, with the model's class names.
         batch_size: examples at a time.
         options: how data is read.
+        prior: the class shares to expect, "equal" or by class name; see `Model.with_prior`.
 
     Returns:
         Accuracy and other figures, each with its interval; of several labels or numbers, `OutputMetrics`.
     """
     require_positive(batch_size=batch_size)
-    model = model if isinstance(model, Model) else load(model)
-    source = measured(examples, model.card, options or configs.Data())
-    return measure(model, source, batch_size=batch_size).figures
+    model = model_of(model)
+    model = model if prior is None else model.with_prior(prior)
+    reading = configs.Data() if options is None else require_type(options, configs.Data, "options")
+    source = measured(examples, model.card, reading)
+    return measure(model, source, batch_size=batch_size).metrics
 
 
 def run_evaluate(
@@ -178,7 +201,7 @@ def run_evaluate(
     source = measured(config.data, model.card, config.data_options)
     for sentence in known_of(model, {"test": source}):
         tell(sentence)
-    return evaluate(model, source, batch_size=config.batch_size)
+    return evaluate(model, source, batch_size=config.batch_size, prior=config.prior)
 
 
 def _run(
@@ -194,6 +217,7 @@ def _run(
 ) -> Result:
     """Claims the run directory, runs the phases (or those that the data decide on), saves the model and measures it."""
     require_fit(model, phases, work.train)
+    shares = ExpectedShares.of(work.train, config.training)
     run = RunDirectory.claim(config.out, config) if config.out else None
     work.seed, work.run = config.run.seed, run
     work.store = store_at(config.run.cache, config.run.cache_gigabytes * 1e9)
@@ -206,13 +230,14 @@ def _run(
         print(f"note: {sentence}", file=sys.stderr)
     work.notes += _parts(config, work.engine)
     scale = OutputScale.of(work.train)
-    work.train, work.validation = scale.applied(work.train), scale.applied(work.validation)
+    train, validation = work.train, work.validation
+    work.train, work.validation = scale.applied(train), scale.applied(validation)
     began = time.perf_counter()
     decision = None if decide is None else decide(work, model)
     if decision is not None:
         phases, work.evidence = decision.phases, [decision.evidence]
     model = scale.undone(execute(work, model, phases))
-    model = model if decision is None else decision.calibrated(model)
+    model = shares.applied(model if decision is None else decision.calibrated(model))
     seconds = time.perf_counter() - began
     card = model.card.with_provenance(**_with_figure(provenance, work.evidence))
     model = dataclasses.replace(model, card=dataclasses.replace(card, columns=work.train.columns))
@@ -222,21 +247,32 @@ def _run(
         processes.together("the model, saved")
     # What the last phase left frozen is as it was, so that the test part's activations may be there already.
     start = model.network.border if phases[-1].kind == "solve" else segment_named(model.network, phases[-1].start)
-    found = None if test is None else measure(model, test, work.enter(model, test, start))
+    out_of_fold = work.out_of_fold if decision is None else decision.out_of_fold or work.out_of_fold
+    held_out = {
+        "test": None if test is None else measure(model, test, work.enter(model, test, start)),
+        "out_of_fold": of_training(train, out_of_fold, scale),
+        "validation": None if validation is None else _validated(model, work, validation, start),
+    }
+    notes = class_notes(train, held_out.values(), config.training.class_weight)
     result = Result(
         model,
         strategy,
         len(work.train),
         seconds,
         evidence=tuple(work.evidence),
-        metrics=None if found is None else found.figures,
-        probabilities=None if found is None else found.probabilities,
         directory=None if run is None else run.path,
-        notes=tuple(work.notes),
+        notes=(*work.notes, *notes, *shares.notes(train.labels)),
+        **held_out,
     )
     if run is not None:
-        leave(run, result.to_dict(), found)
+        write_outputs(run, result.to_dict(), result.held_out)
     return result
+
+
+def _validated(model: Model, work: Work, validation: Source, start: int) -> HeldOut:
+    """Evaluates the finished model on the validation part, which may have chosen the best step of training."""
+    chosen = any(record["kind"] in ("train", "wise", "soup") for record in work.evidence)
+    return of_validation(model, validation, work.enter(model, validation, start), chosen=chosen)
 
 
 def _with_figure(provenance: dict[str, dict[str, Any]], evidence: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -263,14 +299,14 @@ def _parts(config: FinetuneConfig | PretrainConfig, engine: Engine) -> list[str]
     if parts == 1 or config.training.statistics != "batch":
         return []
     return [
-        f"Each batch is worked off in {parts} parts (--microbatch), and each part has batch statistics of its own; "
+        f"Each batch is worked off in {parts} parts (`microbatch`), and each part has batch statistics of its own; "
         "the gradient is that of the whole batch."
     ]
 
 
 def _resized(model: Model, size: int) -> Model:
     if not isinstance(model.card.input, Image):
-        raise ConfigError(f"--size is for pictures; this network takes {model.card.input.modality}.")
+        raise ConfigError(f"`size` is for pictures; this network takes {model.card.input.modality}.")
     require_positive(size=size)
     from flaxtl import nets
 

@@ -11,15 +11,15 @@ import jax
 import numpy as np
 
 from flaxtl.config import FinetuneConfig, LrFindConfig
-from flaxtl.convert import load
 from flaxtl.data import Loader, Source
 from flaxtl.errors import ConfigError
 from flaxtl.model import Model
 from flaxtl.probe.attach import solve_and_attach
+from flaxtl.setting_values import require_type
 from flaxtl.strategies import augmenting
 from flaxtl.strategies.chains import trained_labels
 from flaxtl.strategies.checks import require_labelled, require_positive, require_sensible
-from flaxtl.strategies.given import fitted, opened
+from flaxtl.strategies.given import fitted, model_of, opened
 from flaxtl.strategies.phases import phases_of
 from flaxtl.train import init_state, make_step, mixing, model_loss, optim
 from flaxtl.training_settings import Optimizer, Training
@@ -85,7 +85,7 @@ class RateFinding:
             return f"{span}: the loss did not fall, so nothing can be suggested. Give more steps or other rates."
         return (
             f"{span}\nthe loss falls fastest at {self.steepest:.2g}; a tenth of where it is lowest is "
-            f"{self.tenth_of_lowest:.2g}\nsuggestion: --learning-rate {self.suggestion:.2g}"
+            f"{self.tenth_of_lowest:.2g}\nsuggestion: `learning_rate={self.suggestion:.2g}`"
         )
 
 
@@ -110,22 +110,22 @@ def lr_find(model: Model | str, data: Any, config: LrFindConfig | None = None) -
         >>> len(found.losses), round(found.rates[1] / found.rates[0]) == round(found.rates[2] / found.rates[1])
         (3, True)
     """
-    config = LrFindConfig() if config is None else config
+    config = LrFindConfig() if config is None else require_type(config, LrFindConfig, "config")
     require_positive(steps=config.steps)
     if not 0.0 < config.lowest < config.highest < math.inf:
         raise ConfigError(
-            f"--lowest is {config.lowest:g} and --highest {config.highest:g}; expected rates above 0, the lower first."
+            f"`lowest` is {config.lowest:g} and `highest` {config.highest:g}; expected rates above 0, the lower first."
         )
     settings = _as_finetuning(config)
     require_sensible(settings.training, settings.optimizer, config.seed)
     source = opened(data, config.data_options, config.seed).train
     require_labelled(source, least=2)
-    base = model if isinstance(model, Model) else load(model)
+    base = model_of(model)
     base.card.require_modality(source.modality)
     augment, _ = augmenting.resolved(config.augment, base.card, source.labels, config.sound)
     start = fitted(base, source).with_head(source.labels, task=source.task, seed=config.seed)
     if config.strategy == "lpft":
-        start = solve_and_attach(start, source, seed=config.seed)[0].with_temperature_in_head()
+        start = solve_and_attach(start, source, seed=config.seed).model.with_temperature_in_head()
     return _tested(start, source, config, dataclasses.replace(settings, augment=augment))
 
 

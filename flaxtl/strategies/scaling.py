@@ -46,6 +46,10 @@ class OutputScale:
         targets = ((source.targets - self.mean) / self.spread).astype(np.float32)
         return dataclasses.replace(source, targets=targets)
 
+    def in_own_unit(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns outputs [n, outputs] of a model that was trained on such targets in the targets' own unit."""
+        return outputs if self.mean is None or self.spread is None else outputs * self.spread + self.mean
+
     def undone(self, model: Model) -> Model:
         """Returns a model, trained on such targets, whose dense head gives the numbers in their own unit.
 

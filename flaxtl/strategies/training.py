@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -79,7 +80,9 @@ class TrainPhase:
         labels, examples = self.chain.labels(model), len(work.train)
         tx = optim.build(self.phase.optimizer, labels, self.chain.steps(examples), self.chain.done(examples))
         stats = {k: v for k, v in model.variables.items() if k != paths.PARAMS}
-        state = init_state(model.params, tx, labels, stats=stats, seed=self.seed, ema=training.ema is not None)
+        begin = functools.partial(init_state, tx=tx, labels=labels, seed=self.seed, ema=training.ema is not None)
+        # A network that is trained from scratch has no values to begin with when its run is resumed, only shapes.
+        state = jax.eval_shape(begin, model.params, stats=stats) if resume else begin(model.params, stats=stats)
         if opt_state is not None:
             # Copied: the step gives away the memory of its state.
             kept = jax.tree.map(lambda a: jnp.array(a, copy=True), carried(opt_state, state.opt_state))
@@ -182,7 +185,7 @@ class TrainPhase:
             logits = model.with_variables(_variables(whole)).logits(validation)
             loss, accuracy = metrics.loss_and_accuracy(logits, validation.source.targets, model.card.head.task)
             figure = accuracy if self.phase.training.monitor == "accuracy" else -loss
-            return figure, {"validation_loss": loss, "validation_accuracy": accuracy}
+            return figure, {"validation_loss": loss, f"validation_{metrics.WATCHED[model.card.head.task]}": accuracy}
 
         return evaluate
 
@@ -190,8 +193,8 @@ class TrainPhase:
         bad = non_finite({paths.PARAMS: state.params, **state.stats})
         if bad:
             raise TrainingError(
-                f"NaN or infinity came into {listed(bad)} by step {standing.step}. Training has stopped, and what "
-                "was kept before is whole. Lower --learning-rate, or look for extreme values in the data."
+                f"NaN or infinity came into {listed(bad, 8)} by step {standing.step}. Training has stopped, and what "
+                "was kept before is whole. Lower `learning_rate`, or look for extreme values in the data."
             )
         metadata = {
             "standing": dataclasses.asdict(standing),
@@ -212,7 +215,7 @@ class TrainPhase:
         if metadata["data"] != self.fingerprint:
             raise ConfigError(
                 "The training or validation data are not those that the run was started with. "
-                "Resume it with the same data, or choose another --out."
+                "Resume it with the same data, or choose another `out`."
             )
         self.work.evidence[:] = metadata["evidence"]
         return dataclasses.replace(model, card=Card.from_dict(metadata["card"]))
@@ -233,7 +236,8 @@ class TrainPhase:
             if restored:
                 monitor = self.phase.training.monitor
                 figure = standing.best if monitor == "accuracy" else -standing.best
-                found |= {"best_step": standing.best_step, "monitor": monitor, "best": figure}
+                name = metrics.WATCHED[model.card.head.task] if monitor == "accuracy" else monitor
+                found |= {"best_step": standing.best_step, "monitor": name, "best": figure}
         self.opt_state = state.opt_state
         model = merged(model.with_variables(jax.tree.map(np.asarray, _variables(state))))
         self.work.evidence.append(found)

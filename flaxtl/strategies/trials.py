@@ -18,6 +18,7 @@ from scipy.special import log_softmax, softmax
 from flaxtl import metrics, processes
 from flaxtl.data import Source
 from flaxtl.model import Model
+from flaxtl.report.sentences import alpha_label
 from flaxtl.strategies.averaging import between
 from flaxtl.strategies.borders import segment_named
 from flaxtl.strategies.clock import Clock
@@ -38,7 +39,7 @@ class Trial:
     Attributes:
         name: of the strategy.
         phases: that make it up; () for one that was not tried.
-        share: how far from the solved head to the trained model (WiSE-FT).
+        share: WiSE-FT's alpha, from 0 for the solved head to 1 for the trained model.
         logits: float32 [n, c], NaN for examples that were never held out.
         temperature: what they are divided by to be calibrated.
         seconds: that the folds took.
@@ -60,8 +61,8 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """What tells it from the others: the strategy, and the share where it is not the whole way."""
-        return self.name if self.share == 1.0 else f"{self.name} {self.share:.0%}"
+        """What tells it from the others: the strategy, and WiSE-FT's alpha where it is not 1."""
+        return alpha_label(self.name, self.share)
 
     @property
     def known(self) -> np.ndarray:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from flaxtl import checkpoint, processes
 from flaxtl.activations import Store, enter
 from flaxtl.activations.identity import View, example_digests, is_file
@@ -19,6 +21,21 @@ from flaxtl.train.engine import Engine
 from flaxtl.train.fitting import Fitted
 from flaxtl.train.progress import progress_bar
 from flaxtl.train.rundir import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Out-of-fold predictions of training examples.
+
+    Attributes:
+        logits: float64 [n, c], divided by the temperature; NaN for examples that were never held out.
+        predicted_by: what predicted each example, in words.
+        caveat: what was chosen with these predictions, as a sentence.
+    """
+
+    logits: np.ndarray
+    predicted_by: str
+    caveat: str
 
 
 @dataclasses.dataclass
@@ -37,6 +54,8 @@ class Work:
         clock: that training must not outlast.
         evidence: what the phases found out, one entry a phase, for the report.
         notes: what the user should know, one sentence each.
+        out_of_fold: predictions of training examples by models that did not see them, where the model that comes out of
+            the phases is of the same making; None where it is not.
         steps: compiled steps by what decides them; runs that differ in their data alone share theirs.
         memory: variables that later phases come back to, by name, where there is no run directory for them.
     """
@@ -52,6 +71,7 @@ class Work:
     clock: Clock = dataclasses.field(default_factory=lambda: Clock(None))
     evidence: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    out_of_fold: OutOfFold | None = None
     steps: dict[Any, Fitted] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -92,5 +92,5 @@ def contrast_loss(
 
 WHOLE_BATCHES = (
     "The strategy contrastive compares all examples of a batch with each other, so that no batch can be worked off in "
-    "parts (--microbatch), not to save memory either. Give a smaller --contrast-batch."
+    "parts (`microbatch`), not to save memory either. Give a smaller `contrast_batch`."
 )

@@ -118,7 +118,7 @@ def _room(engine: Engine, state: TrainState, gigabytes: float | None) -> float:
     shared = len(local) if local[0].platform == "cpu" else 1
     if gigabytes is not None:
         if not gigabytes > 0:
-            raise ConfigError(f"--memory-gigabytes is {gigabytes}; expected a number above 0.")
+            raise ConfigError(f"`memory_gigabytes` is {gigabytes}; expected a number above 0.")
         return gigabytes * _GB / shared
     held = sharding.bytes_a_device(state)
     rooms = [held.get(device, 0) + _USABLE * room / shared for device in local if (room := _free(device)) is not None]
@@ -138,9 +138,9 @@ def _too_large(memory: Memory, there: float, *, alone: bool) -> str:
     what = "training one example at a time" if alone else "the network with its optimizer's state"
     need = memory.peak if alone else memory.arguments + memory.outputs
     return (
-        f"Even {what} needs {need / _GB:.3g} GB of the {there / _GB:.3g} GB that a device has. Train less (--strategy "
-        "head, cut or lora), spread the parameters (--parallel fsdp), or take a smaller network; or say how much there "
-        "really is (--memory-gigabytes)."
+        f"Even {what} needs {need / _GB:.3g} GB of the {there / _GB:.3g} GB that a device has. Train less "
+        "(`strategy` head, cut or lora), spread the parameters (`parallel='fsdp'`), or take a smaller "
+        "network; or say how much there really is (`memory_gigabytes`)."
     )
 
 

@@ -121,7 +121,9 @@ def run_steps(
                 if not saving:
                     standing.pending = [list(entry) for entry in _fetched(pending)]
                     save(state, standing, None)
-                raise Preempted(f"Stopped after step {standing.step} as asked, with its state kept: see --resume.")
+                raise Preempted(
+                    f"Stopped after step {standing.step} as asked; its state is saved. Continue with `resume=True`."
+                )
             if done or (cadence.patience is not None and standing.stale >= cadence.patience):
                 break
     return state
@@ -176,7 +178,7 @@ def _fetched(pending: list[tuple[int, Any]]) -> list[tuple[int, dict[str, float]
             if not math.isfinite(metrics[name]):
                 raise TrainingError(
                     f"The {name.replace('grad_norm', 'gradient norm')} became {metrics[name]} at step {step}. "
-                    "Training has stopped, and what was kept before is whole. Lower --learning-rate, or look for "
+                    "Training has stopped, and what was kept before is whole. Lower `learning_rate`, or look for "
                     "extreme values in the data."
                 )
     return fetched

@@ -13,7 +13,7 @@ from typing import Any
 
 from flaxtl import config as configs
 from flaxtl import processes
-from flaxtl.errors import ConfigError, TrainingError, listed
+from flaxtl.errors import ConfigError, TrainingError, listed, shown
 from flaxtl.places import expanded
 
 CONFIG, METRICS, CHECKPOINTS, MODEL, RESULT = (
@@ -46,21 +46,22 @@ class RunDirectory:
                 resumed with other settings; or it holds something that is no run.
         """
         path = expanded(path)
+        _require_possible(path)
         held = path / CONFIG
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file. Give a directory for the run with --out.")
+            raise ConfigError(f"{path} is a file. Give a directory for the run with `out`.")
         if config.run.resume and config.run.overwrite:
-            raise ConfigError("--resume goes on with a run and --overwrite deletes it: choose one of them.")
+            raise ConfigError("`resume=True` continues a run and `overwrite=True` deletes it: choose one of them.")
         if held.exists() and config.run.resume:
             _require_same(_settings_of(type(config), held), config, path)
             return cls(path, resumed=True)
         if path.exists() and any(path.iterdir()):
             if not held.exists():
-                raise ConfigError(f"{path} holds files but no run. Choose an empty or new directory with --out.")
+                raise ConfigError(f"{path} holds files but no run. Choose an empty or new directory with `out`.")
             if not config.run.overwrite:
                 raise ConfigError(
-                    f"{path} already holds a run. Go on with it by --resume, delete it by --overwrite, "
-                    "or choose another --out."
+                    f"{path} already holds a run. Continue it with `resume=True`, delete it with "
+                    "`overwrite=True`, or choose another `out`."
                 )
         return cls(path)
 
@@ -85,9 +86,10 @@ class RunDirectory:
     def _make(self, config: Any) -> None:
         kept = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, overwrite=False))
         with _writing(self.path):
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True)
+            place = Path(os.path.realpath(self.path))  # what a link leads to is emptied, not the link deleted
+            if place.exists():
+                shutil.rmtree(place)
+            place.mkdir(parents=True)
             configs.save(kept, self.path / CONFIG)
 
     def states(self, phase: int) -> Path:
@@ -139,13 +141,29 @@ class RunDirectory:
             file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+# What the longest path of a file in a run directory adds to the directory's own.
+_BELOW = 250
+
+
+def _require_possible(path: Path) -> None:
+    """Refuses a path that no directory with the files of a run can have."""
+    try:
+        length, most = len(os.fsencode(os.path.abspath(path))), os.pathconf("/", "PC_PATH_MAX") - _BELOW
+        reason = f"its path has {length:,} bytes, and at most {most:,} can be used" if length > most else ""
+        path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds the character 0
+        reason = getattr(error, "strerror", None) or str(error)
+    if reason:
+        raise ConfigError(f"{shown(path)} cannot be a run directory: {reason}. Choose another `out`.")
+
+
 @contextmanager
 def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another --out."
+            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another `out`."
         ) from error
 
 
@@ -160,19 +178,18 @@ def _settings_of(kind: type, held: Path) -> Any:
 
 def _require_same(old: Any, new: Any, path: Path) -> None:
     a, b = _flat(configs.to_dict(old)), _flat(configs.to_dict(new))
-    changed = [f"{k} was {a.get(k)!r} and is now {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
+    changed = [f"`{k}` was {shown(a.get(k))} and is now {shown(b.get(k))}" for k in {**a, **b} if a.get(k) != b.get(k)]
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {listed(changed)}. "
-            "Resume it with the same settings, or choose another --out."
+            "Resume it with the same settings, or choose another `out`."
         )
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings that decide what comes out of a run, by their names."""
     found = {k: v for k, v in settings.items() if k not in ("out", "run")}
-    found["seed"] = settings["run"]["seed"]
-    flat: dict[str, Any] = {}
+    flat: dict[str, Any] = {"seed": settings["run"]["seed"]}
     for key, value in found.items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        flat |= value if isinstance(value, dict) else {key: value}
     return flat

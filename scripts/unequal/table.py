@@ -69,7 +69,8 @@ def _grouped(
     groups: dict[tuple[Any, ...], list[dict[str, Line]]] = defaultdict(list)
     for key, found in draws.items():
         groups[key_of(key)].append(found)
-    return dict(sorted(groups.items(), key=str))
+    kinds = ("even", "few", "tail", "natural")
+    return dict(sorted(groups.items(), key=lambda entry: (*entry[0][:-2], kinds.index(entry[0][-2]), entry[0][-1])))
 
 
 def _unequal(regimes: Mapping[tuple[Any, ...], list[dict[str, Line]]]) -> dict[tuple[Any, ...], list[dict[str, Line]]]:

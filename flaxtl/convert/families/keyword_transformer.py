@@ -8,7 +8,7 @@ import numpy as np
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
-from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.labels import labels_of, require_names_alone
 from flaxtl.convert.mapping import Operation, Rule, ignored
 from flaxtl.convert.weights import Weights, count_numbered
 from flaxtl.data.frontends import Mfcc, hann, mel_filters
@@ -27,6 +27,7 @@ def recognise(weights: Weights) -> Recognised | None:
     """Says which keyword transformer weights are, by the names and shapes of their tensors."""
     if not {"class_emb", "pos_emb", "proj/kernel", "block0/attn/query/kernel"} <= set(weights):
         return None
+    require_names_alone(weights)
     _, positions, width = weights["pos_emb"].shape
     config = Config(
         width=width,

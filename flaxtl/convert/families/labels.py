@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from flaxtl.convert.settings import READ, read_settings
 from flaxtl.convert.weights import Weights
 
+# Settings that name classes.
+NAMES = dict.fromkeys(("id2label", "label_names", "labels"), READ)
 LIST, TABLE = "labels.txt", "*class*.csv"
 _COLUMNS = ("display_name", "label", "name", "class")
 
@@ -37,6 +40,15 @@ def labels_of(weights: Weights, outputs: int) -> tuple[str, ...]:
         if len(names) == outputs and len(set(names)) == outputs:
             return tuple(names)
     return ()
+
+
+def require_names_alone(weights: Weights) -> None:
+    """Refuses a config.json that says more than class names, for a family that is published without one.
+
+    Raises:
+        CheckpointError: it says something else; all of that is named.
+    """
+    read_settings(weights.config, NAMES, source="config.json", ignore=weights.ignore_settings)
 
 
 def _id2label(weights: Weights) -> Sequence[str]:

@@ -32,17 +32,18 @@ ARGUMENTS: dict[str, Setting] = {
     "features_only": only(False),
 }
 _TOP: dict[str, Setting] = {
-    **dict.fromkeys(("architecture", "label_names", "labels", "pretrained_cfg", "model_args"), READ),
-    **irrelevant(SHAPES, "num_classes", "num_features"),
+    **dict.fromkeys(("architecture", "pretrained_cfg", "model_args"), READ),
+    **dict.fromkeys(("label_names", "labels", "id2label"), READ),
+    **irrelevant(SHAPES, "num_classes", "num_features", "label2id"),
     **irrelevant("tells what labels mean", "label_descriptions"),
 }
 _INPUT: dict[str, Setting] = {
     "input_size": where(
         lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == 3), "[channels, height, width]"
     ),
-    "interpolation": only(*get_args(Interpolation)),
+    "interpolation": only(*get_args(Interpolation), ""),
     "crop_pct": where(lambda v: v is None or (isinstance(v, (int, float)) and 0 <= v <= 1), "a share from 0 to 1"),
-    "crop_mode": only(*FITS),
+    "crop_mode": only(*FITS, ""),
     "label_offset": only(0),
     **dict.fromkeys(("mean", "std", "tag", "label_names"), READ),
     **irrelevant(SHAPES, "num_classes", "num_features", "pool_size", "first_conv", "classifier", "architecture"),
@@ -53,6 +54,7 @@ _INPUT: dict[str, Setting] = {
     **irrelevant("says where or how timm fetches weights", "hf_hub", "hf_hub_id", "hf_hub_filename"),
     **irrelevant("tells of the weights", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
 }
+_PICTURES = {"input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"}
 _TRANSFORMERS: dict[str, Setting] = {**COMMON, "model_type": only(WRAPPER), "do_pooling": only(True)}
 
 
@@ -65,7 +67,8 @@ class Timm:
         input: the settings of its pictures.
         arguments: what the network was built with beside its name.
         task: what the outputs mean.
-        said: whether there is a config.json.
+        said: whether there is a config.json that says more than class names.
+        notes: what lies beside the weights and is not read.
     """
 
     name: str = ""
@@ -73,6 +76,7 @@ class Timm:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     task: Task = "classification"
     said: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def architecture(weights: Weights) -> str:
@@ -114,7 +118,10 @@ def read_timm(weights: Weights, arguments: Mapping[str, Setting]) -> Timm:
     if top.get("global_pool"):
         built = {"global_pool": top["global_pool"], **built}
     many = top.get("problem_type") == "multi_label_classification"
-    return Timm(architecture(weights), pictures, built, "multilabel" if many else "classification", True)
+    task: Task = "multilabel" if many else "classification"
+    aside = "preprocessor_config.json was not read: of timm's networks config.json says how pictures are prepared."
+    said = bool({"architecture", "pretrained_cfg", "model_args"} & set(top) or _PICTURES & set(pictures))
+    return Timm(architecture(weights), pictures, built, task, said, (aside,) if weights.preprocessor else ())
 
 
 def timm_image(timm: Timm, channels: int, default: Image | None = None) -> Image:
@@ -166,15 +173,24 @@ def _with_channels(image: Image, channels: int) -> Image:
 
 
 def assumed(timm: Timm, image: Image, network: str) -> tuple[str, ...]:
-    """Returns what is assumed of weights without a config.json, in a sentence; nothing where there is one."""
-    if timm.said:
-        return ()
+    """Returns what is assumed of weights because nothing beside them says it, one sentence each.
+
+    Args:
+        timm: what config.json says.
+        image: what was made of it.
+        network: what the tensors show, in words.
+    """
+    if timm.said and set(timm.input) & _PICTURES:
+        return timm.notes
     height, width = image.size
-    return (
-        f"No config.json says what these weights are. Taken from the tensors: {network}; assumed: pictures of "
-        f"{height}×{width}, {image.interpolation}, the centre {image.crop_fraction:.3g} of the short side, mean "
-        f"{_numbers(image.mean)}, std {_numbers(image.std)}.",
+    fit = "stretched" if image.fit == "squash" else f"the centre {image.crop_fraction:.3g} of the short side"
+    pictures = (
+        f"pictures of {height}×{width}, {image.interpolation}, {fit}, mean {_numbers(image.mean)}, std "
+        f"{_numbers(image.std)}"
     )
+    if timm.said:
+        return (*timm.notes, f"Nothing beside the weights says how pictures are prepared; assumed: {pictures}.")
+    return (f"No config.json says what these weights are. Taken from the tensors: {network}; assumed: {pictures}.",)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -22,7 +22,7 @@ RESNET = (
 )
 MOBILENET = (
     "mobilenetv2_{035,050,075,100,110d,120d,140}",
-    "mobilenetv3_large_{075,100,150d}",
+    "mobilenetv3_large_{075,100}",
     "mobilenetv3_small_{050,075,100}",
     "tf_mobilenetv3_{large,small}_{075,100}",
     "{,tf_}efficientnet_b{0,1,2,3,4,5,6,7,8}",

@@ -10,7 +10,8 @@ import numpy as np
 
 from flaxtl.card import Image, NetworkSpec
 from flaxtl.convert.families import Recognised
-from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.labels import labels_of, require_names_alone
+from flaxtl.convert.families.timm_config import Timm, assumed
 from flaxtl.convert.families.vit_common import grid_of
 from flaxtl.convert.mapping import KEEP, Operation, Rule, ignored, reshape
 from flaxtl.convert.weights import Weights
@@ -42,6 +43,7 @@ def recognise(weights: Weights) -> Recognised:
     """
     prefix = _prefix(weights)
     assert prefix is not None
+    require_names_alone(weights)
     kernel = weights[f"{prefix}embedding/kernel"].shape
     if f"{prefix}conv_root/kernel" in weights or len(kernel) != 4:
         raise CheckpointError(
@@ -55,7 +57,8 @@ def recognise(weights: Weights) -> Recognised:
     image = Image(config.size, kernel[2], HALF, HALF, "bilinear", fit="squash")
     spec = NetworkSpec("vit", dataclasses.asdict(config))
     outputs = head[0] if head else 0
-    return Recognised(spec, image, outputs, labels_of(weights, outputs))
+    notes = assumed(Timm(), image, f"a ViT of {config.depth} blocks as Google Research's repositories save it")
+    return Recognised(spec, image, outputs, labels_of(weights, outputs), notes=notes)
 
 
 def _has_pre_logits(weights: Weights, prefix: str) -> bool:

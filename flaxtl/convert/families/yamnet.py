@@ -6,7 +6,7 @@ import dataclasses
 
 from flaxtl.card import Audio, NetworkSpec
 from flaxtl.convert.families import Family, Recognised
-from flaxtl.convert.families.labels import labels_of
+from flaxtl.convert.families.labels import labels_of, require_names_alone
 from flaxtl.convert.mapping import Rule
 from flaxtl.convert.weights import Weights
 from flaxtl.nets.yamnet import VARIANTS, Config
@@ -19,6 +19,7 @@ def recognise(weights: Weights) -> Recognised | None:
     """Says that weights are YAMNet's, by the names and shapes of its layers."""
     if not {"layer1/conv/kernel", "layer2/depthwise/kernel", "layer3/conv/kernel"} <= set(weights):
         return None
+    require_names_alone(weights)
     blocks = sum(n.endswith("/depthwise/kernel") for n in weights)
     widths = tuple(weights[f"layer{2 * i + 3}/conv/kernel"].shape[-1] for i in range(blocks))
     strides = Config().strides if blocks == len(Config().strides) else (1,) * blocks
