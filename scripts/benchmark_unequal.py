@@ -82,6 +82,11 @@ def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+def rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Returns figures with the digits that a table can use."""
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
+
+
 def main() -> int:
     """Runs what is left, and writes the page."""
     chosen = options()
@@ -96,7 +101,7 @@ def main() -> int:
                 found = heads.figures(probabilities(method, draw, seed), draw)
                 line = {"set": name, "kind": regime.kind, "counts": regime.counts, "draw": seed, "method": method}
                 with chosen.results.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps({**line, **found}) + "\n")
+                    out.write(json.dumps({**line, **rounded(found)}) + "\n")
             print(f"{name}, {regime.name}, draw {seed}", file=sys.stderr)
     chosen.page.write_text(page(read(chosen.results)), encoding="utf-8")
     return 0
