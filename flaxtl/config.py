@@ -190,7 +190,7 @@ class ConvertConfig:
     """The model directory to write; for the way back, a file that ends in .safetensors."""
     explain: bool = False
     """Print which tensor becomes which leaf, and how; without OUT nothing is written."""
-    ignore_setting: tuple[str, ...] = ()
+    ignore_settings: tuple[str, ...] = ()
     """Settings of the source that are left out: the way past a refusal of one that flaxtl does not honour."""
     overwrite: bool = False
     """Replace what is at OUT."""

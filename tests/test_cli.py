@@ -230,6 +230,8 @@ def test_an_interrupted_command_says_so_without_a_traceback(moment, place, tmp_p
     }[moment]
     code = (
         "import os, signal, sys; stop = lambda: os.kill(os.getpid(), signal.SIGINT); "
+        # A shell's background jobs inherit that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"{at}; from flaxtl.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["finetune", place / "photos", "--from", place / "base", "--out", tmp_path / "run"]

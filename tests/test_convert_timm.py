@@ -174,8 +174,8 @@ def test_what_is_ignored_as_asked_is_noted_and_kept(tmp_path, monkeypatch, capsy
     with pytest.raises(CheckpointError, match="output_stride"):  # the copy in the cache is of another question
         load(folder)
     assert main(["convert", str(folder), str(tmp_path / "out")]) == 2
-    assert "--ignore-setting output_stride" in capsys.readouterr().err
-    assert main(["convert", str(folder), str(tmp_path / "out"), "--ignore-setting", "output_stride"]) == 0
+    assert "--ignore-settings output_stride" in capsys.readouterr().err
+    assert main(["convert", str(folder), str(tmp_path / "out"), "--ignore-settings", "output_stride"]) == 0
     notes = Model.load(tmp_path / "out").card.provenance["converted"]["notes"]
     assert any("ignored as asked" in note for note in notes)
 

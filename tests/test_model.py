@@ -152,7 +152,7 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path):
     with pytest.raises(CheckpointError, match="is no kind of file"):
         load(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CardError, match=r"holds no card\.json"):
+    with pytest.raises(CheckpointError, match=r"holds no card\.json"):
         load(tmp_path / "empty")
     tiny.CARD.write(tmp_path / "empty")
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*checkpoint"):

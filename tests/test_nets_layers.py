@@ -1,10 +1,13 @@
 """The layers' fast CPU forms equal the plain convolutions, gradients too; other platforms keep the convolution."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from scipy.stats import norm
 
 from flaxtl.nets import layers
 from flaxtl.nets.rows import rows_over
@@ -193,6 +196,8 @@ def test_activations_are_what_their_definitions_say():
         "hard_swish": x * gate,
         "sigmoid": sigmoid,
         "hard_sigmoid": gate,
+        "gelu": x * norm.cdf(x),
+        "gelu_tanh": 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     }
     assert set(wanted) == set(layers.ACTIVATIONS)
     for name, value in wanted.items():

@@ -368,7 +368,7 @@ def test_impossible_settings_are_refused(settings, kind, words, tmp_path):
         (data.from_arrays(np.zeros((3, 8, 8))), DataError, "3 of 3 examples have no label"),
         (data.from_arrays(np.zeros((3, 8, 8)), ["a"] * 3), DataError, "holds the one class 'a'; expected at least two"),
         (data.from_arrays(np.zeros((2, 8, 8, 5)), ["a", "b"]), DataError, "5 channels"),
-        (np.zeros((3, 8, 8)), DataError, "ndarray cannot be used as labelled data.*from_arrays"),
+        (np.zeros((3, 8, 8)), DataError, "an array of shape \\(3, 8, 8\\).*from_arrays"),
     ],
 )
 def test_data_that_cannot_be_learnt_from_is_refused(wrong, kind, words, tmp_path):

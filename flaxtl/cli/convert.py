@@ -66,6 +66,6 @@ def conversion(config: ConvertConfig) -> Converted | Exported | Explained:
             f"OUT is {config.out}, a file, but a conversion writes a directory. "
             f"For example: flaxtl convert {config.source} models/mine"
         )
-    planned = plan_conversion(hub.open_weights(config.source, config.ignore_setting))
+    planned = plan_conversion(hub.open_weights(config.source, config.ignore_settings))
     done = Converted(planned.save(config.out, overwrite=config.overwrite), planned) if config.out else None
     return Explained(planned, done) if config.explain or done is None else done

@@ -12,6 +12,8 @@ from typing import Any
 
 from flaxtl import config as configs
 
+# What a message says for readers of Python alone.
+_SAID_TWICE = re.compile(r" \(--[^()]* on the command line\)")
 _MARKED = re.compile(r"`([^`\n]+)`")
 
 
@@ -57,7 +59,7 @@ def as_options(text: str) -> str:
         >>> as_options("`batch_size` is 0. Set `strategy='full'` or `resume=True`.")
         '--batch-size is 0. Set --strategy full or --resume.'
     """
-    return _MARKED.sub(lambda found: _spelt(found[1]) or found[0], text)
+    return _MARKED.sub(lambda found: _spelt(found[1]) or found[0], _SAID_TWICE.sub("", text))
 
 
 def _spelt(marked: str) -> str | None:

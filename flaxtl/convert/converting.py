@@ -203,7 +203,7 @@ def _unknown(named: str, weights: Weights) -> str:
             f"with {listed(weights, 5)}. They may be a part of the network, or have a prefix that flaxtl "
             "does not take off."
         )
-    near = did_you_mean(named, known) or f" Known: {listed(patterns, len(patterns))}."
+    near = did_you_mean(named, known) or f" Known: {', '.join(patterns)}."
     return f"flaxtl does not know the architecture {named!r}.{near}"
 
 

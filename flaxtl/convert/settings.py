@@ -91,8 +91,8 @@ def read_settings(
         names = ", ".join(map(repr, problems)) + ("," if len(problems) == 1 else "")
         raise CheckpointError(
             f"{source} says {'; '.join(problems.values())}. Loaded without {them}, the network could compute something "
-            f"else than its source. If you know that {they_do} not matter, load with ignore_settings=({names}) "
-            f"(flaxtl convert … --ignore-setting {' '.join(problems)})."
+            f"else than its source. If you know that {they_do} not matter, load or convert with "
+            f"`ignore_settings=({names})`."
         )
     return {k: v for k, v in kept.items() if k in understood and not understood[k].reason}
 

@@ -50,7 +50,6 @@ def from_arrays(
         raise DataError("The arrays hold no examples.")
     if inputs.dtype.kind in "OSUMmc":
         raise DataError(f"The inputs are {shown(inputs)}; expected numbers, such as pictures as uint8.")
-    targets = None if targets is None else _array_of(targets)
     if modality == "image" and inputs.ndim not in (3, 4):
         raise DataError(
             f"The pictures have the shape {inputs.shape}; expected [n, height, width] or [n, height, width, channels]."
@@ -58,13 +57,6 @@ def from_arrays(
     names, order = (None, labels) if targets is None else _names(targets, labels)
     source = Source.of(modality, inputs, names, labels=order, groups=groups)
     return source if weights is None else dataclasses.replace(source, weights=_weights(weights, len(inputs)))
-
-
-def _array_of(targets: Any) -> np.ndarray:
-    try:
-        return np.asarray(targets)
-    except ValueError as error:
-        raise DataError("The targets are lists that differ in length; expected one class an example.") from error
 
 
 def _weights(values: Any, n: int) -> np.ndarray:
@@ -78,7 +70,7 @@ def _weights(values: Any, n: int) -> np.ndarray:
 
 def _names(targets: Any, labels: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
     """Returns the class of each target, and the classes in order where the targets say it."""
-    values = [value.item() if isinstance(value, np.str_) else value for value in targets]
+    values = [value.item() if isinstance(value, np.generic) else value for value in targets]
     several = [i for i, value in enumerate(values) if is_list(value)]
     if several:
         raise DataError(

@@ -13,7 +13,7 @@ from flaxtl.report.held_out import FIELDS, HeldOut, Kind
 from flaxtl.report.sentences import SCORE, score
 
 NOTHING = "Nothing was held out, so how good the model is has not been measured."
-_REMEDY = "Give labelled examples with --test, or set some aside with --validation 0.2."
+_REMEDY = "Give labelled examples as `test`, or set some aside with `validation=0.2`."
 
 
 @dataclasses.dataclass(frozen=True)
