@@ -6,19 +6,17 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from flaxtl import checkpoint, paths, surgery
 from flaxtl.card import Array, Card, Task
 from flaxtl.data import Entry, Loader, Source, as_source
 from flaxtl.data.loader import rows_of
 from flaxtl.errors import CheckpointError, ConfigError, DataError, TrainingError, listed, shown
-from flaxtl.modules import LinenModel, NnxModel
 from flaxtl.nets.network import Network
 from flaxtl.nets.normalising import in_network
 from flaxtl.pipeline import Pipeline, compiled, spread
@@ -26,6 +24,11 @@ from flaxtl.places import expanded
 from flaxtl.predictions import Predictions, by_example, mean_by_example
 from flaxtl.setting_values import require_count
 from flaxtl.shares import Prior, log_ratio, shares_of
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from flaxtl.modules import LinenModel, NnxModel
 
 CHECKPOINT = "checkpoint"
 BATCH = 64
@@ -326,6 +329,8 @@ class Model:
             >>> module.apply(variables, rows).shape
             (3, 2)
         """
+        from flaxtl.modules import LinenModel
+
         return LinenModel(self.pipeline, self.card.head.temperature if temperature else 1.0), self.variables
 
     def as_nnx(self, *, temperature: bool = False, rngs: nnx.Rngs | None = None) -> NnxModel:
@@ -342,6 +347,8 @@ class Model:
             >>> model.as_nnx()(rows).shape
             (3, 2)
         """
+        from flaxtl.modules import NnxModel
+
         factor = self.card.head.temperature if temperature else 1.0
         return NnxModel(self.pipeline, self.variables, factor, rngs)
 

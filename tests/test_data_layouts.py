@@ -364,3 +364,42 @@ def test_names_that_are_no_utf8_are_read_and_shown_with_escapes(tmp_path):
         pass
     with pytest.raises(DataError, match="is empty"):
         from_folder(place)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train2017", "val2017"),
+        ("flowers_train", "flowers_test"),
+        ("01_train", "02_test"),
+        ("train_1", "test_1"),
+        ("My Training Data v2", "My Test Data v2"),
+    ],
+)
+def test_parts_are_recognised_by_a_word_in_names_that_are_otherwise_the_same(train, test, tmp_path):
+    for part in (train, test):
+        for name in ("cat", "dog"):
+            put(tmp_path / "d" / part / name, "1.png")
+    found = from_folder(tmp_path / "d")
+    assert found.train.labels == ("cat", "dog")
+    assert len(found.parts) == 2
+
+
+def test_classes_that_have_a_part_s_word_in_their_names_stay_classes(tmp_path):
+    for name in ("steam train", "test tube", "evaluation board"):
+        put(tmp_path / "d" / name, "1.png")
+    assert from_folder(tmp_path / "d").labels == ("evaluation board", "steam train", "test tube")
+
+
+@pytest.mark.parametrize("tops", [("query", "gallery"), ("entrainement", "test"), ("site A", "site B", "site C")])
+def test_folders_that_all_hold_the_same_folders_are_asked_about(tops, tmp_path):
+    for top in tops:
+        for name in ("cat", "dog"):
+            put(tmp_path / "d" / top / name, "1.png")
+    with pytest.raises(DataError, match=r"split='train=.*label_column='\*/\{\}/\*'"):
+        from_folder(tmp_path / "d")
+    split = f"train={tops[0]},test={tops[1]}"
+    assert open_source(tmp_path / "d", split=split).train.labels == ("cat", "dog")
+    assert open_source(tmp_path / "d", label_column="*/{}/*").labels == ("cat", "dog")
+    names = [f"{top}/{name}" for top in tops for name in ("cat", "dog")]
+    assert set(open_source(tmp_path / "d", classes=names).labels) == set(names)

@@ -210,7 +210,7 @@ def test_without_a_test_set_the_page_is_made_of_out_of_fold_predictions(tmp_path
     assert "Prediction sets" not in page.headings
     # One accuracy is in front, and the other is explained.
     assert f"{m.accuracy.value:.1%}" in page.text
-    assert "80.0% ± 3.0 (mean ± standard error): accuracy of the head, each fold's head counted by itself" in page.text
+    assert "80.0% ± 3.0 (mean ± standard error): accuracy of the head over all" in page.text
 
 
 def test_test_data_come_before_out_of_fold_predictions_which_are_explained(tmp_path):

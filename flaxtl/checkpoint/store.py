@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +172,7 @@ def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 # Leaves are read back in groups of about so many bytes, so that memory holds no second copy of a large model.
-_READ_BACK = 64 << 20
+_READ_BACK = 16 << 20
 
 
 def _require_readable(folder: Path) -> None:
@@ -185,6 +188,7 @@ def _require_readable(folder: Path) -> None:
         for leaf, struct in found.leaves.items():
             if group and size + nbytes(struct) > _READ_BACK:
                 read_verified(found, group)
+                _return_freed_memory()
                 group, size = [], 0
             group.append(leaf)
             size += nbytes(struct)
@@ -192,6 +196,13 @@ def _require_readable(folder: Path) -> None:
     except CheckpointError as error:
         reason = str(error).replace(f"{folder}/", "").rstrip(".")
         raise NotWrittenError(folder, f"what was written cannot be read back ({reason})") from error
+
+
+def _return_freed_memory() -> None:
+    """Has glibc give freed memory back, which it keeps for each of the threads that read."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe(directory: str | Path) -> Description:

@@ -12,6 +12,8 @@ from flaxtl.data.cells import class_names, is_list, is_missing, number
 from flaxtl.data.source import Source
 from flaxtl.errors import DataError, shown
 
+_MOST_EMPTY = 50  # so many numbered classes without examples are taken for such
+
 
 def from_arrays(
     inputs: Any,
@@ -82,6 +84,11 @@ def _names(targets: Any, labels: Sequence[str] | None) -> tuple[list[str], Seque
     if not values or None in numbers:
         return class_names(values), labels
     places = [value for value in numbers if value is not None]
+    infinite = [i for i, place in enumerate(places) if not np.isfinite(place)]
+    if infinite:
+        raise DataError(
+            f"The target of example {infinite[0]} is infinite; expected class numbers from 0, or class names."
+        )
     if any(place != int(place) for place in places):
         raise DataError(
             f"The targets are decimals such as {next(p for p in places if p != int(p)):g}; expected class names, or "
@@ -92,6 +99,12 @@ def _names(targets: Any, labels: Sequence[str] | None) -> tuple[list[str], Seque
         known = "numbers from 0" if labels is None else f"numbers from 0 to {len(labels) - 1}"
         hint = " Where -1 stands for no label, leave these examples out." if low == -1 else ""
         raise DataError(f"The class numbers run from {low} to {high}; expected {known}.{hint}")
+    if labels is None and high >= _MOST_EMPTY + 2 * len(set(places)):
+        raise DataError(
+            f"The class numbers run up to {high}, but only {len(set(places))} of them occur. Where the largest stands "
+            "for no label, leave these examples out; if the others are classes without examples, name all classes "
+            "with labels=[…]."
+        )
     order = [str(i) for i in range(high + 1)] if labels is None else list(labels)
     return [order[int(place)] for place in places], order
 

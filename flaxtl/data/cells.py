@@ -104,7 +104,7 @@ def class_name(value: Any) -> str:
     """
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, (float, decimal.Decimal)) and np.isfinite(float(value)) and value == int(value):
         value = int(value)
     return canonical_name(str(value))

@@ -97,6 +97,8 @@ def _by_signature(head: bytes) -> str | None:
         return "image" if ".webp" in readable_endings()["image"] else None
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return "image" if ".avif" in readable_endings()["image"] else None
+    if (head[:2] == b"BM" and head[6:10] == bytes(4)) or head[:4] in (b"II*\0", b"MM\0*"):  # BMP, TIFF
+        return "image"
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return "audio"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):

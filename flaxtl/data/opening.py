@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
 from flaxtl.data.parquet import from_parquet, has_parquet
 from flaxtl.data.patterns import is_pattern
-from flaxtl.data.selecting import class_map, select
+from flaxtl.data.selecting import class_entries, class_map, select
 from flaxtl.data.set_parts import joined, parts_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_table
@@ -26,13 +26,13 @@ from flaxtl.places import expanded
 def open_source(
     spec: str | Path,
     *,
-    input_column: str | None = None,
-    label_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
+    label_column: str | Sequence[str] | None = None,
     task: Task | None = None,
     split: str | None = None,
     group_by: str | None = None,
     test_groups: Sequence[str] = (),
-    classes: Sequence[str] = (),
+    classes: str | Sequence[str] | Mapping[str, str | None] = (),
     limit: int | None = None,
     seed: int = 0,
     on_bad_file: BadFile = "error",
@@ -67,6 +67,11 @@ def open_source(
         >>> len(open_source('digits', limit=100))
         100
     """
+    input_column, label_column, group_by = (
+        name if name is None or isinstance(name, str) else ",".join(map(str, name))
+        for name in (input_column, label_column, group_by)
+    )
+    classes = class_entries(classes)
     reading = Reading(input_column, label_column, group_by, task, on_bad_file, columns)
     named = [*known_classes, *(name for name, new in class_map(classes).items() if new is not None)]
     found, grouped = _opened(spec, reading, split, named)

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from flaxtl.data.contents import Contents
-from flaxtl.data.part_names import SPLIT_FOLDERS, folder_key, is_unlabelled, part_of
+from flaxtl.data.formats import modality_of
+from flaxtl.data.part_names import SPLIT_FOLDERS, folder_key, is_unlabelled, part_of, parts_among
 from flaxtl.data.source import natural_order
 from flaxtl.errors import DataError, did_you_mean, listed
 
@@ -46,11 +47,13 @@ def layout_of(folder: Path, found: Contents, classes: Collection[str], *, patter
     inner: dict[str, set[PurePosixPath]] = collections.defaultdict(set)
     for path in found.members:
         inner[path.parts[0] if len(path.parts) > 1 else ""].add(PurePosixPath(*path.parts[1:]))
-    named = {top: part for top in inner if top not in classes and (part := part_of(top))}
+    named = parts_among(top for top in inner if top and top not in classes)
     unlabelled = [top for top in inner if top not in classes and top not in named and is_unlabelled(top)]
     others = [top for top in inner if top and top not in named and top not in unlabelled]
     if not named:
         _refuse_inner_parts(folder, found, classes)
+        if not patterned and not classes:
+            _refuse_repeated_classes(folder, inner, others)
         return Layout({})
     whole = Layout({}, notes=_class_notes(named))
     parts: dict[str, list[str]] = collections.defaultdict(list)
@@ -66,6 +69,8 @@ def layout_of(folder: Path, found: Contents, classes: Collection[str], *, patter
     doubles = {path.parts[0] for top in deep for path in inner[top] if len(path.parts) > 1} & set(others)
     if (learned and not patterned) or doubles or (len(parts) > 1 and "train" in parts and not patterned):
         raise DataError(_ambiguous(folder, natural_order(named), natural_order(others)))
+    if not patterned and not classes:
+        _refuse_repeated_classes(folder, inner, [*named, *others])
     return whole
 
 
@@ -99,6 +104,24 @@ def _refuse_nested_copies(
                 "once more, so that the same data would count twice. Remove one of the two, or name "
                 f"{folder / top} as the data."
             )
+
+
+def _refuse_repeated_classes(folder: Path, inner: Mapping[str, set[PurePosixPath]], tops: Sequence[str]) -> None:
+    """Refuses folders that all hold the same folders, which are parts or classes: their names do not say which."""
+    below = {top: frozenset(path.parts[0] for path in inner[top] if len(path.parts) > 1) for top in tops}
+    files = [path for top in tops for path in inner[top]]
+    flat = any(len(path.parts) < 2 for path in files)
+    mixed = len({modality_of(path.name) for path in files}) > 1  # told of elsewhere
+    if flat or mixed or len(below) < 2 or len(set(below.values())) > 1 or len(next(iter(below.values()))) < 2:
+        return
+    names, first = natural_order(below), natural_order(next(iter(below.values())))
+    raise DataError(
+        f"{folder} holds the folders {listed(names, 6)}, and each of them {listed(first, 6)}. If they are parts of a "
+        f"data set, say which is which, such as split='train={names[0]},test={names[1]}'. If all are for training, "
+        f"with the classes {listed(first, 6)}, set label_column='*/{{}}/*'. If {names[0]}/{first[0]} and "
+        f"{names[1]}/{first[0]} are classes of their own, name all of these with "
+        f"classes={[f'{names[0]}/{first[0]}', f'{names[1]}/{first[0]}']} and so on."
+    )
 
 
 def _refuse_inner_parts(folder: Path, found: Contents, classes: Collection[str]) -> None:

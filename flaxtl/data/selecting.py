@@ -93,6 +93,24 @@ def held_groups(source: Source, groups: Sequence[str]) -> Splits:
     return Splits(source.subset(~held), test=source.subset(held))
 
 
+def class_entries(classes: str | Sequence[str] | Mapping[str, str | None]) -> Sequence[str]:
+    """Returns what is to be done with classes as `class_map` reads it, also where a mapping or one name is given.
+
+    Example:
+        >>> class_entries({'cat': 'pet', 'dog': None}), class_entries('cat')
+        (['cat=pet', 'dog='], ['cat'])
+    """
+    if isinstance(classes, str):
+        return [classes]
+    if not isinstance(classes, Mapping):
+        return classes
+
+    def escaped(name: object) -> str:
+        return re.sub(r"([,=])", r"\\\1", str(name))
+
+    return [f"{escaped(old)}={'' if new is None else escaped(new)}" for old, new in classes.items()]
+
+
 def class_map(entries: Sequence[str]) -> dict[str, str | None]:
     """Reads what is to be done with classes.
 

@@ -53,6 +53,8 @@ def inferred_task(table: Table, columns: Mapping[str, Column]) -> tuple[Task, st
         return "classification", None
     numbers = [number(value) for value in values]
     found = [value for value in numbers if value is not None]
+    if len(found) < len(values) and all(_is_amount(value) for value in values):
+        raise DataError(f"{table.title} has infinite numbers in {name!r}; expected classes or finite numbers.")
     if len(found) == len(values):
         return _of_numbers(table, name, found)
     if all(is_date(value) for value in values):
@@ -67,6 +69,11 @@ def inferred_task(table: Table, columns: Mapping[str, Column]) -> tuple[Task, st
             "`task='classification'`",
         )
     return _of_texts(table, name, [str(value) for value in values])
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a cell is a number, or a text that says infinity."""
+    return number(value) is not None or str(value).strip().lower().lstrip("+-") in ("inf", "infinity", "∞")
 
 
 def _unclear(table: Table, name: str, what: str, ways: str) -> DataError:

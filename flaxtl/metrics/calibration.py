@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from flaxtl.metrics.checks import checked_probabilities
@@ -83,6 +82,8 @@ def fit_calibration(
         >>> 1.0 < heat < 2.0, share
         (True, 0.0)
     """
+    from scipy.optimize import minimize  # large, and needed here alone
+
     z, y = np.asarray(logits, np.float64), np.asarray(targets)
     w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
     shifted = bool(np.any(offset != 0))

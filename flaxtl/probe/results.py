@@ -35,8 +35,8 @@ class CvResult:
         reason: why not, as a sentence; empty if it was possible.
         rows: one a scaling and strength.
         chosen: the row that was chosen; None without cross-validation.
-        logits: float32 [n, c], out-of-fold outputs of the chosen row, averaged over repeats; rows that
-            were never held out are NaN. None without cross-validation.
+        logits: float32 [n, c], out-of-fold outputs of the chosen row, of one head each: the first that did not see
+            the example; rows that were never held out are NaN. None without cross-validation.
         parts: number of folds in all repeats together.
         groups: how many groups were kept together in them; 0 where examples stand alone.
     """

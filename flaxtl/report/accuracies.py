@@ -156,8 +156,8 @@ def _of_heads(result: Mapping[str, Any], first: HeldOut | None) -> list[str]:
         elif first is not None and first.kind == "cross-validation":
             if isinstance(first.metrics, Metrics) and abs(first.metrics.accuracy.value - row["accuracy"]) > 5e-4:
                 sentences.append(
-                    f"{value}, each fold's head counted by itself; in front, the outputs of all heads that did not see "
-                    "an example are averaged first."
+                    f"{value} over all {validation['folds']} folds, which are drawn several times; in front, the first "
+                    "drawing, in which each example is predicted once."
                 )
         else:
             sentences.append(f"{value} in cross-validation on the training data.")
