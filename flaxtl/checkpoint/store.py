@@ -172,7 +172,7 @@ def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 # Leaves are read back in groups of about so many bytes, so that memory holds no second copy of a large model.
-_READ_BACK = 16 << 20
+_READ_BACK = 8 << 20
 
 
 def _require_readable(folder: Path) -> None:
