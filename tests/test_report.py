@@ -410,7 +410,10 @@ def test_keys_that_are_no_paths_are_shown_whole(tmp_path):
 def test_options_and_long_names_are_broken_where_they_may(tmp_path):
     labels = ("not_received_by_recipient", "b", "c")
     _, p, y = measured(labels=labels)
-    page = report.write(tmp_path, result(notes=["Train with --class-weight auto <now>."]), held_out(p, y, labels))
+    page = report.write(
+        tmp_path, result(notes=["Train with --class-weight auto <now>.", "Or `prior='equal'`."]), held_out(p, y, labels)
+    )
     text = page.read_text(encoding="utf-8")
     assert "Train with <code>--class-weight</code> auto &lt;now&gt;." in text
+    assert "Or <code>prior=&#39;equal&#39;</code>." in text
     assert "<td>not_<wbr>received_<wbr>by_<wbr>recipient</td>" in text

@@ -81,10 +81,11 @@ def write(
 
 
 def _unbroken(sentence: str) -> Any:
-    """Returns a sentence as HTML whose options, such as --class-weight, are not broken at their hyphens."""
+    """Returns a sentence as HTML with settings in backticks, and options such as --class-weight, as unbroken code."""
     from markupsafe import Markup, escape
 
-    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(sentence))))
+    marked = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(sentence)))
+    return Markup(_OPTION.sub(r"<code>\g<0></code>", marked))
 
 
 def _breakable(name: str) -> Any:
