@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,9 +123,6 @@ def save_lazily(
 ) -> None:
     """Writes leaves as `save` does, each made when its turn comes: memory holds about twice the largest one.
 
-    It is not read back, which would take three times the largest leaf: what the leaves are made of is still there, and
-    `load` compares them with their checksums.
-
     Args:
         directory: the place.
         structs: shape and dtype by place; at least one has numbers in it.
@@ -159,6 +159,7 @@ def save_lazily(
             made(leaf)
     with new_directory(expanded(directory), overwrite=overwrite) as folder:
         _write_into(folder, lambda whole: orbax_io.write_lazily(whole, lazy, record.to_custom))
+        _require_readable(folder)
 
 
 def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
@@ -171,7 +172,7 @@ def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 # Leaves are read back in groups of about so many bytes, so that memory holds no second copy of a large model.
-_READ_BACK = 64 << 20
+_READ_BACK = 8 << 20
 
 
 def _require_readable(folder: Path) -> None:
@@ -187,6 +188,7 @@ def _require_readable(folder: Path) -> None:
         for leaf, struct in found.leaves.items():
             if group and size + nbytes(struct) > _READ_BACK:
                 read_verified(found, group)
+                _return_freed_memory()
                 group, size = [], 0
             group.append(leaf)
             size += nbytes(struct)
@@ -194,6 +196,13 @@ def _require_readable(folder: Path) -> None:
     except CheckpointError as error:
         reason = str(error).replace(f"{folder}/", "").rstrip(".")
         raise NotWrittenError(folder, f"what was written cannot be read back ({reason})") from error
+
+
+def _return_freed_memory() -> None:
+    """Has glibc give freed memory back, which it keeps for each of the threads that read."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe(directory: str | Path) -> Description:
