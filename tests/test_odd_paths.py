@@ -13,7 +13,7 @@ import tiny
 
 import flaxtl
 from flaxtl import checkpoint, paths
-from flaxtl.checkpoint import RunCheckpoints, orbax_io, store
+from flaxtl.checkpoint import RunCheckpoints, orbax_io
 from flaxtl.checkpoint.aliases import is_plain, plain
 from flaxtl.cli import main
 from flaxtl.errors import CheckpointError, ConfigError
@@ -197,10 +197,23 @@ def test_a_run_whose_model_cannot_be_read_back_says_so_and_fails(tmp_path, monke
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_large_trees_are_read_back_in_groups(tmp_path, monkeypatch):
-    groups = []
-    read = store.read_verified
-    monkeypatch.setattr(store, "_READ_BACK", 1000)
-    monkeypatch.setattr(store, "read_verified", lambda found, leaves: groups.append(len(leaves)) or read(found, leaves))
-    checkpoint.save(tmp_path / "t", {str(i): np.zeros(100, np.float32) for i in range(7)})
-    assert groups == [2, 2, 2, 1]
+def test_every_leaf_of_any_dtype_is_read_back_by_itself(tmp_path, monkeypatch):
+    read, tree = (
+        [],
+        {
+            "half": jax.numpy.ones((3, 5), "bfloat16"),
+            "whole": np.arange(7, dtype=np.int8),
+            "flag": np.array([True, False]),
+            "number": np.float64(2.5),
+            "key": jax.random.key(3),
+            "empty": np.zeros((0, 4), np.float32),
+            "deep": {"a[b] c": {"0": np.zeros(100, np.float32)}},
+        },
+    )
+    real = orbax_io.read_singly
+    monkeypatch.setattr(
+        orbax_io, "read_singly", lambda *given: (read.append(found[0]) or found for found in real(*given))
+    )
+    checkpoint.save(tmp_path / "t", tree)
+    assert sorted(read) == [("deep", "a[b] c", "0"), ("flag",), ("half",), ("key",), ("number",), ("whole",)]
+    assert tiny.same(checkpoint.load(tmp_path / "t")["deep"], tree["deep"])

@@ -13,14 +13,15 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
 from flaxtl import paths, processes
 from flaxtl.checkpoint.aliases import plain
@@ -29,6 +30,7 @@ from flaxtl.errors import CheckpointError, FlaxtlError, listed
 from flaxtl.places import expanded
 
 Keys = tuple[str, ...]
+T = TypeVar("T")
 ITEM = "state"
 _TREE_FILE = "_METADATA"
 _CUSTOM_FILE = "_CHECKPOINT_METADATA"
@@ -184,6 +186,29 @@ def read(item: Path, wanted: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, 
     except _FAILURES as error:
         raise damaged(item, error) from error
     return {keys: np.asarray(value) for keys, value in paths.items(tree)}
+
+
+def read_singly(item: Path, leaves: Iterable[Keys], take: Callable[[np.ndarray], T]) -> Iterator[tuple[Keys, T]]:
+    """Reads leaves that this module wrote one after the other, and yields what is taken of each.
+
+    Only what is taken outlives a leaf, so that memory holds about two copies of one.
+
+    Orbax reads all that it is asked for at once, in several threads, each of which keeps memory for the next time;
+    tensorstore, on which it stands, reads the same files in one.
+    """
+    alone = tensorstore.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
+    with plain(item) as place:
+        for keys in leaves:
+            base = {"driver": "file", "path": f"{place}/"}
+            store = {"driver": "ocdbt", "base": base, "path": ".".join(keys)}
+            try:
+                opened = tensorstore.open({"driver": "zarr", "kvstore": store}, context=alone, open=True, read=True)
+                array = np.asarray(opened.result().read().result())
+            except _FAILURES as error:
+                raise damaged(item, error) from error
+            taken = take(array)
+            del array, opened  # before the next is read
+            yield keys, taken
 
 
 def write(directory: Path, arrays: Mapping[Keys, np.ndarray], custom: Mapping[str, Any]) -> None:

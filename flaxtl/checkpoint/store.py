@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import functools
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +168,6 @@ def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
     whole.rmdir()
 
 
-# Leaves are read back in groups of about so many bytes, so that memory holds no second copy of a large model.
-_READ_BACK = 8 << 20
-
-
 def _require_readable(folder: Path) -> None:
     """Reads back what has just been written and compares it with its checksums, before it is said to be saved.
 
@@ -183,26 +176,13 @@ def _require_readable(folder: Path) -> None:
     """
     try:
         found = describe(folder)
-        group: list[Leaf] = []
-        size = 0
-        for leaf, struct in found.leaves.items():
-            if group and size + nbytes(struct) > _READ_BACK:
-                read_verified(found, group)
-                _return_freed_memory()
-                group, size = [], 0
-            group.append(leaf)
-            size += nbytes(struct)
-        read_verified(found, group)
+        sums, kept = found.record.sha256, [keys for keys, _ in found.layout.leaves.values()]
+        stored = [keys for keys in kept if paths.join(keys) not in found.record.empty]
+        read = orbax_io.read_singly(found.item, stored, digest)
+        _refuse_damaged(found.item, [paths.join(k) for k, found_sum in read if found_sum != sums[paths.join(k)]])
     except CheckpointError as error:
         reason = str(error).replace(f"{folder}/", "").rstrip(".")
         raise NotWrittenError(folder, f"what was written cannot be read back ({reason})") from error
-
-
-def _return_freed_memory() -> None:
-    """Has glibc give freed memory back, which it keeps for each of the threads that read."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe(directory: str | Path) -> Description:
@@ -290,6 +270,15 @@ def read_verified(found: Description, leaves: Iterable[Leaf]) -> tuple[dict[Leaf
     return {leaf: values[keys] for keys, leaf in places.items()}, verified
 
 
+def _refuse_damaged(item: Path, leaves: Sequence[str]) -> None:
+    if leaves:
+        raise CheckpointError(
+            f"The checkpoint {item} is damaged: {listed(leaves, 40)} "
+            f"{'does' if len(leaves) == 1 else 'do'} not have the "
+            "contents that were saved (SHA-256 differs). Use an earlier one, or fetch it again."
+        )
+
+
 def read_keys(item: Path, record: Record, wanted: Mapping[Keys, jax.ShapeDtypeStruct]) -> dict[Keys, Any]:
     """Reads leaves by their keys on disk, verified against the record where it has checksums.
 
@@ -305,11 +294,5 @@ def read_keys(item: Path, record: Record, wanted: Mapping[Keys, jax.ShapeDtypeSt
             on_disk[keys] = jax.ShapeDtypeStruct(struct.shape, struct.dtype)
     arrays = orbax_io.read(item, on_disk)
     sums = {keys: record.sha256.get(paths.join(keys)) for keys in arrays}
-    bad = [paths.join(keys) for keys, array in arrays.items() if sums[keys] and digest(array) != sums[keys]]
-    if bad:
-        raise CheckpointError(
-            f"The checkpoint {item} is damaged: {listed(bad, 40)} "
-            f"{'does' if len(bad) == 1 else 'do'} not have the "
-            "contents that were saved (SHA-256 differs). Use an earlier one, or fetch it again."
-        )
+    _refuse_damaged(item, [paths.join(k) for k, array in arrays.items() if sums[k] and digest(array) != sums[k]])
     return {keys: record.value(keys, arrays.get(keys)) for keys in wanted}

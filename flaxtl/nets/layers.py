@@ -300,12 +300,13 @@ def average_pool(x_BHWC: Array) -> Array:
     return nn.avg_pool(x_BHWC, (2, 2), strides=(2, 2))
 
 
-def blur_pool(x_BHWC: Array, edges: str = "reflect") -> Array:
+def blur_pool(x_BHWC: Array) -> Array:
     """Returns every second pixel of a picture blurred by the binomial filter 1 2 1 (Zhang, ICML 2019, section 3.2).
+
+    Edges are mirrored.
 
     Args:
         x_BHWC: float [batch, height, width, channels].
-        edges: "reflect" or "constant" (zeros), as `jnp.pad` calls them.
 
     Returns:
         float [batch, ⌈height/2⌉, ⌈width/2⌉, channels].
@@ -314,7 +315,7 @@ def blur_pool(x_BHWC: Array, edges: str = "reflect") -> Array:
         >>> blur_pool(jnp.ones((1, 5, 4, 1)))[0, :, :, 0].tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    x = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=edges)
+    x = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     rows = (x[:, :-2:2] + 2 * x[:, 1:-1:2] + x[:, 2::2]) / 4
     return (rows[:, :, :-2:2] + 2 * rows[:, :, 1:-1:2] + rows[:, :, 2::2]) / 4
 

@@ -34,7 +34,7 @@ class Config:
         shortcut: where the shape changes: "conv" (1×1), "average" (2×2 mean, then 1×1: D), or "pad"
             (subsample and pad channels with zeros: CIFAR option A).
         downsample: how the picture is halved in the stem and inside blocks: by "stride", by "average" (2×2 means after
-            a step of 1), or by "blur" and "blur_zeros" (a binomial filter after a step of 1, edges mirrored or zero).
+            a step of 1), or by "blur" (a binomial filter after a step of 1).
         activation: everywhere.
         pool: the features are the means over a grid of so many parts a side; 1 is the usual mean over the whole
             picture, 2 keeps above, below, left and right apart (four times the features).
@@ -47,7 +47,7 @@ class Config:
     stem_width: int | None = None
     stem_first: int | None = None
     shortcut: Literal["conv", "average", "pad"] = "conv"
-    downsample: Literal["stride", "average", "blur", "blur_zeros"] = "stride"
+    downsample: Literal["stride", "average", "blur"] = "stride"
     activation: str = "relu"
     pool: int = 1
 
@@ -133,9 +133,7 @@ def _average_pool_ceil(x_BHWC: Array, window: int) -> Array:
 
 def _halved(x_BHWC: Array, how: str) -> Array:
     """Halves a picture by other means than a stride."""
-    if how == "average":
-        return average_pool(x_BHWC)
-    return blur_pool(x_BHWC, edges="reflect" if how == "blur" else "constant")
+    return average_pool(x_BHWC) if how == "average" else blur_pool(x_BHWC)
 
 
 class Block(nn.Module):

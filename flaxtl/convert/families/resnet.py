@@ -28,7 +28,7 @@ from flaxtl.nets.resnet import Config
 # Idelbayev's repository).
 CIFAR = Image((32, 32), 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # timm's words for what stands in place of strides, and for activations → ours.
-_DOWNSAMPLE = {"avg": "average", "avgpool": "average", "blur": "blur", "blurpool": "blur", "blurpc": "blur_zeros"}
+_DOWNSAMPLE = {"avg": "average", "avgpool": "average", "blur": "blur", "blurpool": "blur"}
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "silu": "silu", "swish": "silu", "gelu": "gelu"}
 _ACTIVATIONS |= {"gelu_tanh": "gelu_tanh", "hard_swish": "hard_swish"}
 _ARGUMENTS = {
