@@ -93,7 +93,7 @@ def test_an_architecture_that_is_not_listed_is_refused_with_what_differs(fixture
         ("resnet_basic", {"model_args": {"global_pool": "catavgmax"}}, "global_pool='catavgmax'"),
         ("resnet_basic", {"model_args": {"output_stride": 16}}, "output_stride=16, where flaxtl computes 32"),
         ("resnet_basic", {"model_args": {"act_layer": "mish"}}, "act_layer='mish', where flaxtl computes 'relu'"),
-        ("resnet_basic", {"model_args": {"aa_layer": "cubic"}}, "aa_layer='cubic'"),
+        ("resnet_basic", {"model_args": {"aa_layer": "blurpc"}}, "aa_layer='blurpc'"),
         ("resnet_basic", {"model_args": {"replace_stem_pool": True}}, "replace_stem_pool=True"),
         ("resnet_basic", {"model_args": {"norm_layer": "groupnorm"}}, "norm_layer='groupnorm'"),
         (
@@ -142,7 +142,7 @@ def test_settings_that_change_no_output_are_let_through():
 @pytest.mark.parametrize(
     ("fixture", "arguments", "said"),
     [
-        ("resnet_basic", {"aa_layer": "blurpc"}, {"downsample": "blur_zeros"}),
+        ("resnet_basic", {"aa_layer": "blur"}, {"downsample": "blur"}),
         ("resnet_basic", {"act_layer": "swish"}, {"activation": "silu"}),
         (
             "convnext",
@@ -419,7 +419,7 @@ def test_every_listed_name_is_computed_as_timm_computes_it(name):
     ("name", "arguments"),
     [
         ("resnet18", {"act_layer": "silu", "aa_layer": "avg", "layers": (1, 1, 1, 1)}),
-        ("resnet26", {"aa_layer": "blurpc", "act_layer": "gelu", "layers": (1, 1, 1, 1)}),
+        ("resnet26", {"aa_layer": "blur", "act_layer": "gelu", "layers": (1, 1, 1, 1)}),
         ("resnet18", {"in_chans": 1, "layers": (1, 1, 1, 1)}),
         ("convnext_atto", {"act_layer": "silu", "norm_eps": 1e-3, "depths": (1, 1, 1, 1)}),
         ("efficientnet_b0", {"pad_type": "same", "bn_eps": 1e-2}),

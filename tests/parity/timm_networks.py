@@ -31,6 +31,14 @@ def few_blocks(name: str) -> dict[str, Any]:
     return {"depths": (1, 2, 1, 1)} if "convnext" in name else {}
 
 
+def _as_timm_takes(argument: str, value: Any) -> Any:
+    """Returns what timm's ResNets build with in place of what their config.json says: only classes will do."""
+    import timm
+    import torch
+
+    return {"avg": torch.nn.AvgPool2d, "blur": timm.layers.BlurPool2d}[value] if argument == "aa_layer" else value
+
+
 def published(name: str, **arguments: Any) -> tuple[Any, Weights]:
     """Returns timm's module with drawn weights, and what timm would publish of it."""
     import timm
@@ -38,12 +46,12 @@ def published(name: str, **arguments: Any) -> tuple[Any, Weights]:
     from timm.models._hub import save_config_for_hf
 
     with torch.no_grad():
-        model = timm.create_model(name, num_classes=5, **arguments).eval()
+        model = timm.create_model(name, num_classes=5, **{k: _as_timm_takes(k, v) for k, v in arguments.items()}).eval()
         for key, tensor in model.state_dict().items():
             if tensor.dtype == torch.float32:
                 tensor.copy_(torch.from_numpy(values.weight(key, tuple(tensor.shape))))
     with tempfile.TemporaryDirectory() as folder:
-        save_config_for_hf(model, f"{folder}/config.json")
+        save_config_for_hf(model, f"{folder}/config.json", model_args=arguments)
         config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     return model, Weights({n: Tensor.of(t.numpy()) for n, t in model.state_dict().items()}, config)
 
