@@ -156,9 +156,11 @@ def test_a_rare_class_counts_as_much_as_others_if_asked(strategy):
     assert said(class_weight="auto") > said()
 
 
-def test_weights_of_classes_are_weights_of_examples():
+@pytest.mark.parametrize("by_name", [False, True])
+def test_weights_of_classes_are_weights_of_examples(by_name):
     source = uneven()
     weights = {0: 22 / 30, 1: 22 / 6, 2: 22 / 30}
+    asked = {tiny.LABELS[number]: weight for number, weight in weights.items()} if by_name else "auto"
     own = data.from_arrays(
         np.stack(source.raw),
         np.asarray(source.targets),
@@ -166,7 +168,7 @@ def test_weights_of_classes_are_weights_of_examples():
         weights=np.array([weights[int(t)] for t in source.targets], np.float32),
     )
     settings = {"strategy": "full", "epochs": 2, "batch_size": 8}
-    one = flaxtl.finetune(tiny.model(), source, class_weight="auto", **settings).model
+    one = flaxtl.finetune(tiny.model(), source, class_weight=asked, **settings).model
     two = flaxtl.finetune(tiny.model(), own, **settings).model
     for a, b in zip(np.ravel(one.params["head"]["kernel"]), np.ravel(two.params["head"]["kernel"]), strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-6)

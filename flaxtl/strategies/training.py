@@ -95,7 +95,8 @@ class TrainPhase:
         if work.validation is not None and self.phase.contrast is None:  # without a head there is nothing to judge
             self.validation = work.enter(model, work.validation, self.start)
         schedule = (self.chain.steps(examples), self.chain.done(examples))
-        key = (self.phase, model.pipeline, tuple(paths.leaves(labels)), schedule)
+        # Weights and shares of classes by name are mappings, which have no hash.
+        key = (repr(self.phase), model.pipeline, tuple(paths.leaves(labels)), schedule)
         state = self._train(model, state, standing, key, lambda: step_of(self.phase, model, labels, tx))
         return self._finish(model, state, labels, standing)
 
