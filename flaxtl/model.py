@@ -395,7 +395,10 @@ class Model:
         folder = expanded(directory)
         if not folder.is_dir():
             found = f"{folder} is a file." if folder.exists() else f"There is no model at {folder}."
-            raise CheckpointError(f"{found} Expected a directory with card.json and checkpoint/.")
+            raise CheckpointError(
+                f"{found} Expected a directory that flaxtl saved, with card.json and checkpoint/, a file of published "
+                "weights, or hf:owner/name."
+            )
         card = Card.read(folder)
         network = network or _network_of(card, folder)
         model = cls(network, {}, card)

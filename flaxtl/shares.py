@@ -35,7 +35,8 @@ def shares_of(prior: Prior, labels: Sequence[str]) -> tuple[float, ...]:
         raise ConfigError(f"The setting `prior` is {prior!r}; expected 'equal' or a share for each class by name.")
     for name in prior:
         if name not in labels:
-            raise ConfigError(f"The setting `prior` names the class {name!r}.{did_you_mean(str(name), labels)}")
+            near = did_you_mean(str(name), labels) or f" The classes are {listed(labels)}."
+            raise ConfigError(f"The setting `prior` names the class {name!r}, which is not there.{near}")
     missing = [name for name in labels if name not in prior]
     values = np.array([prior.get(name, 0.0) for name in labels], np.float64)
     if missing or not (np.isfinite(values) & (values >= 0)).all() or not values.sum() > 0:

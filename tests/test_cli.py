@@ -296,3 +296,16 @@ def test_underscores_and_equals_signs_are_understood():
     read = settings("finetune", words)
     assert (read.training.batch_size, read.run.seed, read.data_options.input_column) == (7, 3, "t")
     assert settings("finetune", ["./-x", "--out=-y"]).out == "-y"
+
+
+@pytest.mark.parametrize("words", [["2=2"], ["2", "2"], ["2=2", "10=0.5"]])
+def test_factors_of_classes_are_given_by_name(words, place):
+    out = place / f"weighted-{len(words)}-{'='.join(words)}"
+    given = ["finetune", str(place / "photos"), "--from", str(place / "base"), "--strategy", "head", "--cache", "off"]
+    assert main([*given, "--out", str(out), "--class-weight", *words]) == 0
+    assert "class_weight:\n    '2': 2.0" in (out / "config.yaml").read_text()
+
+
+def test_a_word_that_is_no_class_weight_is_answered_with_what_is_expected(capsys):
+    assert main(["finetune", "data", "--class-weight", "ballanced"]) == 2
+    assert "expected none, auto, or numbers by name such as daisy=2" in capsys.readouterr().err

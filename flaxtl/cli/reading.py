@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +45,30 @@ def settings(name: str, words: Sequence[str]) -> Any:
             raise ConfigError("--config needs the name of one YAML file after it.")
         default = configs.load(kind, file)
     _require_known(name, kind, rest)
-    return _parsed(name, kind, rest, default)
+    return _parsed(name, kind, _with_pairs_apart(kind, rest), default)
+
+
+def _with_pairs_apart(kind: type, words: Sequence[str]) -> list[str]:
+    """Returns the words with NAME=NUMBER as two, where an option takes numbers by name."""
+    hints = typing.get_type_hints(kind)
+    hints |= {n: h for hint in hints.values() if dataclasses.is_dataclass(hint) for n, h in _hints_of(hint).items()}
+    by_name = {option(n) for n, h in hints.items() if any(typing.get_origin(one) is dict for one in _union(h))}
+    found: list[str] = []
+    current = ""
+    for word in words:
+        if word.startswith("--"):
+            current = word.partition("=")[0]
+        pair = re.fullmatch(r"(.+)=([^=]+)", word) if current in by_name and not word.startswith("--") else None
+        found += [word] if pair is None else [pair[1], pair[2]]
+    return found
+
+
+def _hints_of(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _union(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) or (hint,)
 
 
 def _require_known(name: str, kind: type, words: Sequence[str]) -> None:
@@ -94,6 +119,12 @@ def _sentence(box: str, name: str) -> str:
         value, choices = found[1].strip("'"), re.findall(r"'([^']*)'", found[3])
         near = choice_instead_of(value, choices)
         return f"{found[2]} is {value!r}; expected one of {', '.join(map(repr, choices))}.{near or ' ' + help_}"
+    if found := re.match(
+        r"Error parsing (\S+): no type matching .*STR FLOAT.* could be instantiated from (.*?)\.?$", text
+    ):
+        words = " ".join(re.findall(r"'([^']*)'", found[2]))
+        choices = ", ".join(re.findall(r"\{([^}]*)\}", text)[0].split(","))
+        return f"{found[1]} is {words!r}; expected {choices}, or numbers by name such as daisy=2 rose=0.5. {help_}"
     if found := re.match(r"Error parsing (\S+): no type matching (\S+) could be instantiated from \[(.*?)\]", text):
         wanted = [_TYPES.get(kind, kind.strip("{}")) for kind in re.findall(r"\{[^}]*\}|[^|]+", found[2])]
         return f"{found[1]} is {found[3]}; expected {' or '.join(wanted)}. {help_}"

@@ -106,5 +106,5 @@ its accuracy; add examples of the missing classes, or train with `class_weight='
     share = actual[missing].sum() / actual.sum()
     return (
         f"Predicts only {len(answers)} of {classes} classes; never predicted: {named}. All their examples "
-        f"({share:.1%}) are misclassified; {remedy}."
+        f"({share:.1%} of all) are misclassified; {remedy}."
     )

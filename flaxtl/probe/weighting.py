@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from flaxtl.errors import ConfigError, did_you_mean
+from flaxtl.errors import ConfigError, did_you_mean, listed
 
 ClassWeight = Literal["auto"] | Mapping[int, float] | None
 
@@ -164,7 +164,8 @@ def place_of(name: str, labels: Sequence[str], setting: str) -> int:
         ConfigError: there is no such class.
     """
     if name not in labels:
-        raise ConfigError(f"The setting {setting!r} names the class {name!r}.{did_you_mean(name, labels)}")
+        near = did_you_mean(name, labels) or f" The classes are {listed(labels)}."
+        raise ConfigError(f"The setting {setting!r} names the class {name!r}, which is not there.{near}")
     return list(labels).index(name)
 
 

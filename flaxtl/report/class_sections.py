@@ -170,6 +170,7 @@ def _sets(held_out: HeldOut, conformal: Conformal) -> Section:
     for low, high in ((1, 1), (2, 2), (3, 5), (6, 10), (11, len(held[0]))):
         there = (size >= low) & (size <= high)
         if there.any():
+            high = min(high, len(held[0]))
             name = str(low) if low == high else f"{low} to {high}"
             rows.append((name, str(int(there.sum())), percent(float(covered[there].mean()))))
     table = Table(("classes in the set", "examples", "hold the true class"), tuple(rows))

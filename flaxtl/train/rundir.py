@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -162,9 +163,12 @@ def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TrainingError(
-            f"{place} cannot be written: {error.strerror or error}. Free some space, or choose another `out`."
-        ) from error
+        raise TrainingError(f"{place} cannot be written: {error.strerror or error}. {_remedy(error)}.") from error
+
+
+def _remedy(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "Free some space, or choose another `out`" if full else "Choose a place for `out` that can be written to"
 
 
 def _settings_of(kind: type, held: Path) -> Any:
