@@ -431,3 +431,33 @@ def test_real_files_open(shared, name, count):
         array = tensor.read()
         assert (array.shape, array.dtype) == (tensor.shape, tensor.dtype)
         assert np.isfinite(array).all()
+
+
+def sentence_encoder_of(root, network, pooling="1_Pooling"):
+    """A folder of sentence-transformers whose network and pooling lie in folders that modules.json names."""
+    modules = [{"path": network, "type": "st.Transformer"}, {"path": pooling, "type": "st.Pooling"}]
+    (root / network).mkdir(parents=True)
+    (root / pooling).mkdir(parents=True)
+    (root / "modules.json").write_text(json.dumps(modules))
+    (root / pooling / "config.json").write_text('{"pooling_mode": "cls"}')
+    (root / network / "config.json").write_text('{"model_type": "bert"}')
+    save_file({"a": np.zeros(2, np.float32)}, root / network / "model.safetensors")
+    return root
+
+
+@pytest.mark.parametrize("network", ["0_Transformer", "0_BERT", ""])
+@pytest.mark.parametrize("pooling", ["1_Pooling", "parts/pool"])
+def test_a_sentence_encoder_is_read_with_its_modules_wherever_its_network_lies(tmp_path, network, pooling):
+    root = sentence_encoder_of(tmp_path / "encoder", network, pooling)
+    for place in (root, root / network, root / network / "model.safetensors"):
+        weights = read_weights(place)
+        assert weights.config == {"model_type": "bert"}
+        assert {"modules.json", f"{pooling}/config.json"} <= set(weights.files)
+
+
+@pytest.mark.parametrize("text", ["[", '{"a": 1}', '[1, {"path": "../other"}, {"path": null}, {"path": "/"}]'])
+def test_modules_that_are_no_list_of_folders_beside_weights_lead_nowhere(tmp_path, text):
+    root = sentence_encoder_of(tmp_path / "encoder", "")
+    (tmp_path / "other").mkdir()
+    (root / "modules.json").write_text(text)
+    assert not any("other" in name for name in read_weights(root).files)

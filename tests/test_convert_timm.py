@@ -15,7 +15,7 @@ from flaxtl.convert import load
 from flaxtl.convert.converting import plan_conversion
 from flaxtl.convert.families import labels, timm_names
 from flaxtl.convert.readers import read_weights
-from flaxtl.convert.weights import Weights
+from flaxtl.convert.weights import Tensor, Weights
 from flaxtl.errors import CheckpointError
 from flaxtl.model import Model
 
@@ -496,3 +496,53 @@ def test_what_transformers_saves_of_a_timm_network_loads_with_its_logits(
     network = model.network
     found, _ = network.forward(model.variables, x, 0, len(network.segments))
     assert ours.relative(np.asarray(found), wanted) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"input_size": [3, 0, 32]},
+        {"input_size": [3, 32.5, 32]},
+        {"input_size": ["3", "32", "32"]},
+        {"input_size": 224},
+        {"crop_pct": True},
+        {"crop_pct": "0.9"},
+        {"std": [0, 0, 0]},
+        {"std": [float("nan")] * 3},
+        {"mean": "imagenet"},
+        {"mean": [[0.5] * 3]},
+    ],
+)
+def test_settings_of_pictures_that_are_no_sizes_and_numbers_are_refused_by_name(said):
+    (name,) = said
+    for config in ({"pretrained_cfg": said}, said):
+        with pytest.raises(CheckpointError, match=f"says {name}="):
+            plan_conversion(given("resnet_basic", {"architecture": "resnet18", **config}))
+
+
+@pytest.mark.parametrize(
+    "said", [{"pretrained_cfg": "resnet18.a1_in1k"}, {"pretrained_cfg": []}, {"model_args": ["x"]}]
+)
+def test_parts_of_config_json_that_are_no_settings_are_refused_by_name(said):
+    with pytest.raises(CheckpointError, match=f"says {next(iter(said))}=.* settings by name"):
+        plan_conversion(given("resnet_basic", {"architecture": "resnet18", **said}))
+
+
+def test_one_mean_and_deviation_serve_all_channels():
+    found = plan_conversion(given("resnet_basic", {**FIRST, "mean": 0.5, "std": [0.25]})).recognised.input
+    assert (found.mean, found.std) == ((0.5,), (0.25,))
+
+
+def test_a_timm_network_that_was_trained_for_numbers_gives_numbers():
+    wrapper = {"architecture": "resnet18", "model_type": "timm_wrapper", "problem_type": "regression"}
+    assert plan_conversion(given("resnet_basic", wrapper)).recognised.task == "regression"
+
+
+@pytest.mark.parametrize(("fixture", "head"), [("resnet_basic", "fc"), ("vit_token", "head")])
+def test_a_single_output_is_a_number_and_not_a_class_that_is_always_certain(fixture, head):
+    weights = given(fixture)
+    tensors = {n: Tensor.of(t.read()[:1]) if n.startswith(f"{head}.") else t for n, t in weights.items()}
+    config = {k: v for k, v in weights.config.items() if k not in ("num_classes", "label_names")}
+    conversion = plan_conversion(Weights(tensors, config))
+    assert conversion.model.card.heads[0].task == "regression"
+    assert any("a single output" in note for note in conversion.recognised.notes)

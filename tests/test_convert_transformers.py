@@ -385,3 +385,102 @@ def test_a_text_that_is_cut_for_its_cost_is_said():
     model = plan_conversion(published("modernbert_model", max_position_embeddings=8192)).model
     assert model.card.input.max_length == 512
     assert any("512 of the 8,192 tokens" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fit"),
+    [
+        ({"image_processor_type": "ViTImageProcessor", "size": 32, "default_to_square": None, "crop_size": 24}, "crop"),
+        (
+            {"image_processor_type": "DeiTImageProcessor", "size": 40, "crop_size": 32, "default_to_square": None},
+            "crop",
+        ),
+        ({"image_processor_type": "DeiTImageProcessor", "size": 40, "crop_size": 32}, "squash"),
+    ],
+)
+def test_a_size_of_one_number_is_the_short_side_where_default_to_square_is_null(settings, fit):
+    image = image_of({**settings, "do_center_crop": True})
+    assert (image.fit, len(image.resized)) == (fit, 1 if fit == "crop" else 2)
+
+
+def test_what_is_true_or_false_is_false_when_it_is_null():
+    net = {"image_processor_type": "EfficientNetImageProcessor", "size": 36, "image_std": 0.5, "image_mean": 0.5}
+    assert image_of({**net, "include_top": None}) == image_of({**net, "include_top": False})
+    assert image_of({**net, "include_top": None}) != image_of(net)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_group", "hubert_layer", "ast_classifier"])
+def test_sound_is_not_normalised_where_do_normalize_is_null(name):
+    null, off, unsaid = (
+        plan_conversion(published(name, {"feature_extractor_type": "", **said})).recognised.input
+        for said in ({"do_normalize": None}, {"do_normalize": False}, {"do_normalize": True})
+    )
+    assert null == off != unsaid
+
+
+@pytest.mark.parametrize("gone", ["1_Pooling/config.json", "a folder"])
+def test_an_encoder_whose_pooling_is_not_there_is_refused(tmp_path, gone):
+    files = folder(tmp_path)
+    files.pop("1_Pooling/config.json").unlink()
+    if gone == "a folder":
+        write_json(
+            tmp_path / "modules.json",
+            [
+                {"path": p, "type": f"sentence_transformers.models.{k}"}
+                for p, k in (("", "Transformer"), ("modules/pool", "Pooling"))
+            ],
+        )
+    with pytest.raises(CheckpointError, match=r"lists the module Pooling, but there is no .*config\.json"):
+        plan_conversion(published("bert_model", files=files))
+
+
+def test_embeddings_that_are_cut_short_are_refused(tmp_path):
+    plan_conversion(published("bert_model", files=folder(tmp_path / "whole", {"truncate_dim": None})))
+    with pytest.raises(CheckpointError, match="truncate_dim=8, where flaxtl computes embeddings in full"):
+        plan_conversion(published("bert_model", files=folder(tmp_path, {"truncate_dim": 8})))
+
+
+@pytest.mark.parametrize("grown", ["vocab.txt", "added_tokens.json", "additional_special_tokens", "bos_token"])
+def test_a_tokenizer_with_more_tokens_than_the_network_has_rows_for_is_refused(tmp_path, grown):
+    extra = {"tokenizer_config__json": {grown: "<new>" if grown == "bos_token" else ["<new>"]}}
+    files = folder(tmp_path, **(extra if "token" in grown and "." not in grown else {}))
+    rows = published("bert_model")["embeddings.word_embeddings.weight"].shape[0]
+    if grown == "added_tokens.json":
+        files[grown] = write_json(tmp_path / grown, {"<new>": rows})
+    filled = [f"word{i}" for i in range(rows - len(VOCABULARY.split()) + (grown == "vocab.txt"))]
+    files["vocab.txt"].write_text(VOCABULARY + "\n".join(filled) + "\n", encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=rf"with {rows}, but the network has rows for the numbers 0 to {rows - 1}"
+    ):
+        plan_conversion(published("bert_model", files=files))
+
+
+def test_an_unknown_token_that_the_vocabulary_lacks_is_refused(tmp_path):
+    files = folder(tmp_path, tokenizer_config__json={"unk_token": "<what>"})
+    with pytest.raises(CheckpointError, match="unknown token is '<what>', which its vocabulary lacks"):
+        plan_conversion(published("bert_model", files=files))
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_special_tokens_of_any_name_are_found_in_texts(tmp_path, kind):
+    level = preprocessing_text.fixture("bpe.json")
+    files = {"tokenizer.json": write_json(tmp_path / "tokenizer.json", level)}
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "the", "additional_special_tokens": ["Ġcat"]}
+    files["tokenizer_config.json"] = write_json(tmp_path / "tokenizer_config.json", said)
+    made = json.loads(read_tokenizer(Weights({}, files=files), kind).files["tokenizer.json"].read_text())
+    added = {t["content"]: t["id"] for t in made["added_tokens"]}
+    assert {"the", "Ġcat"} <= set(added)
+    assert all(added[t] == level["model"]["vocab"][t] for t in ("the", "Ġcat") if t in level["model"]["vocab"])
+    assert made["added_tokens"][: len(level["added_tokens"])] == level["added_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"), [(None, "never"), (False, "never"), (True, "always"), ("unsaid", "always")]
+)
+def test_a_null_add_prefix_space_adds_none(tmp_path, said, scheme):
+    files = {"tokenizer.json": write_json(tmp_path / "tokenizer.json", preprocessing_text.fixture("unigram.json"))}
+    given = {} if said == "unsaid" else {"add_prefix_space": said}
+    files["tokenizer_config.json"] = write_json(tmp_path / "tokenizer_config.json", {**given, "unk_token": "[UNK]"})
+    made = json.loads(read_tokenizer(Weights({}, files=files), "xlm-roberta").files["tokenizer.json"].read_text())
+    assert made["pre_tokenizer"]["pretokenizers"][1]["prepend_scheme"] == scheme
+    assert made["model"]["unk_id"] == 3

@@ -131,6 +131,7 @@ def plan_conversion(weights: Weights) -> Conversion:
             does (both lists are given, with the family's name).
     """
     found, family, bare = recognise(weights)
+    found = _one_output(found)
     bare = dataclasses.replace(bare, notes=(*bare.notes, *found.notes, *_ignored(bare)))
     network = nets.build(found.network, found.outputs)
     labels = found.labels or tuple(map(str, range(found.outputs)))
@@ -151,6 +152,17 @@ def plan_conversion(weights: Weights) -> Conversion:
     card = card.with_provenance(converted=_provenance(bare, family, steps))
     model = dataclasses.replace(model, card=card, variables=variables, notes=bare.notes)
     return Conversion(bare, family, found, steps, model)
+
+
+def _one_output(found: Recognised) -> Recognised:
+    """A class alone would have the probability 1 of whatever is asked, so a single output is taken as a number."""
+    if found.outputs != 1 or found.task != "classification":
+        return found
+    note = (
+        "The network has a single output, which is given as the number that it is (task regression). If it is the "
+        "logit of a yes or no, its sigmoid is the probability of yes."
+    )
+    return dataclasses.replace(found, task="regression", notes=(*found.notes, note))
 
 
 def _ignored(weights: Weights) -> tuple[str, ...]:

@@ -113,8 +113,15 @@ def recognise(weights: Weights) -> Recognised | None:
     config = _config(weights, kind, prefix, encoder)
     spec = NetworkSpec("bert", dataclasses.asdict(config))
     tokenizer = read_tokenizer(weights, kind, lowercase=encoder is not None and encoder.lowercase)
-    padding = max(config.first_position - 1, 0)
-    text, notes = text_input(weights, tokenizer, encoder, config.longest, padding, config.types > 1)
+    text, notes = text_input(
+        weights,
+        tokenizer,
+        encoder,
+        rows=config.vocabulary,
+        longest=config.longest,
+        pad_id=max(config.first_position - 1, 0),
+        types=config.types > 1,
+    )
     labels, task = labels_of(weights, outputs), task_of(weights, outputs)
     return Recognised(spec, text, outputs, labels, task, tokenizer.files, notes)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from flaxtl.convert.settings import READ, read_settings
 from flaxtl.convert.weights import Weights
+from flaxtl.errors import CheckpointError, listed
 
 # Settings that name classes.
 NAMES = dict.fromkeys(("id2label", "label_names", "labels"), READ)
@@ -28,6 +31,9 @@ def labels_of(weights: Weights, outputs: int) -> tuple[str, ...]:
     Args:
         weights: with the files that were published beside them.
         outputs: units of the head.
+
+    Raises:
+        CheckpointError: a setting with class names does not say which output has which.
 
     Example:
         >>> labels_of(Weights({}, {'label_names': ['no', 'yes']}), 2), labels_of(Weights({}), 2)
@@ -52,20 +58,63 @@ def require_names_alone(weights: Weights) -> None:
 
 
 def _id2label(weights: Weights) -> Sequence[str]:
-    found = weights.config.get("id2label") or {}
-    names = [str(name) for _, name in sorted(found.items(), key=lambda pair: int(pair[0]))]
+    if "id2label" in weights.ignore_settings:
+        return []
+    names = _in_order("id2label", weights.config.get("id2label"))
     return [] if names and all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 
 
 def _label_names(weights: Weights) -> Sequence[str]:
     for settings in (weights.config, weights.config.get("pretrained_cfg") or {}):
         for key in ("label_names", "labels"):
-            found = settings.get(key) or ()
-            if isinstance(found, Mapping):
-                found = [name for _, name in sorted(found.items(), key=lambda pair: int(pair[0]))]
-            if found:
-                return _distinct([str(n) for n in found], [str(i) for i in range(len(found))])
+            names = [] if key in weights.ignore_settings else _in_order(key, settings.get(key))
+            if names:
+                return _distinct(names, [str(i) for i in range(len(names))])
     return []
+
+
+def _in_order(key: str, found: Any) -> list[str]:
+    """Returns names in the order of the outputs: of a list, of names by number, or of numbers by name.
+
+    Raises:
+        CheckpointError: it is none of them, or its numbers are not 0, 1, 2 …, so that no output has its name for sure.
+    """
+    if not found:
+        return []
+    pairs = list(enumerate(found)) if isinstance(found, (list, tuple)) else _numbered(found)
+    numbers = [number for number, _ in pairs]
+    if not pairs or numbers != list(range(len(pairs))):
+        several = f"numbers {listed(numbers, 6)}" if pairs else f"{type(found).__name__} {str(found)[:60]!r}"
+        raise _not_names(key, f"{several}, where outputs are numbered 0, 1, 2 …")
+    unnamed = [name for _, name in pairs if isinstance(name, bool) or not isinstance(name, (str, int, float))]
+    if unnamed:
+        raise _not_names(key, f"{unnamed[0]!r}, which is no name")
+    return [str(name) for _, name in pairs]
+
+
+def _numbered(found: Any) -> list[tuple[int, Any]]:
+    """Returns the pairs (number, name) of a mapping in the order of the numbers; [] where one side holds none."""
+    if not isinstance(found, Mapping):
+        return []
+    for pairs in (list(found.items()), [(number, name) for name, number in found.items()]):
+        numbers = [_number(number) for number, _ in pairs]
+        if None not in numbers:
+            names = [name for _, name in pairs]
+            return sorted(zip([n for n in numbers if n is not None], names, strict=True), key=lambda pair: pair[0])
+    return []
+
+
+def _number(found: Any) -> int | None:
+    if isinstance(found, bool) or not isinstance(found, (int, str)):
+        return None
+    return int(found) if isinstance(found, int) or re.fullmatch(r"\d+", found, re.ASCII) else None
+
+
+def _not_names(key: str, told: str) -> CheckpointError:
+    return CheckpointError(
+        f"config.json has class names in {key}, but it holds {told}. Write a list of names in the order of the "
+        f"outputs, or leave them out with ignore_settings=({key!r},)."
+    )
 
 
 def _listed(weights: Weights) -> Sequence[str]:

@@ -62,7 +62,8 @@ def recognise(weights: Weights) -> Recognised | None:
     config = _config(weights, prefix, outputs > 0, encoder)
     spec = NetworkSpec("modernbert", dataclasses.asdict(config))
     tokenizer = read_tokenizer(weights, KIND, lowercase=encoder is not None and encoder.lowercase)
-    text, notes = text_input(weights, tokenizer, encoder, config.longest, PADDING, types=False)
+    rows, longest = config.vocabulary, config.longest
+    text, notes = text_input(weights, tokenizer, encoder, rows=rows, longest=longest, pad_id=PADDING, types=False)
     labels, task = labels_of(weights, outputs), task_of(weights, outputs)
     return Recognised(spec, text, outputs, labels, task, tokenizer.files, notes)
 

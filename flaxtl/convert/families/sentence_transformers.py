@@ -48,7 +48,7 @@ _MODEL: dict[str, Setting] = {
     "model_type": only("SentenceTransformer"),
     **irrelevant("what wrote the file", "__version__"),
     **irrelevant("how two embeddings are compared, which comes after them", "similarity_fn_name"),
-    **irrelevant("asked for by whoever embeds", "truncate_dim"),
+    "truncate_dim": where(lambda v: v is None, "embeddings in full"),
 }
 
 
@@ -123,14 +123,22 @@ def _kind(module: Any, file: Path) -> str:
 
 def _settings_of(weights: Weights, path: str, understood: Mapping[str, Setting]) -> dict[str, Any]:
     name = f"{path}/config.json" if path else "config.json"
-    found = json_settings(weights, name)
-    if not found and path and (weights.files[MODULES].parent / name).is_file():
-        found = read_json(weights.files[MODULES].parent / name)
-    return read_settings(found, understood, source=name, ignore=weights.ignore_settings)
+    file = _file_of(weights, name)
+    return read_settings(read_json(file) if file else {}, understood, source=name, ignore=weights.ignore_settings)
+
+
+def _file_of(weights: Weights, name: str) -> Path | None:
+    beside = weights.files[MODULES].parent / name
+    return weights.files.get(name) or (beside if "/" in name and beside.is_file() else None)
 
 
 def _pooling(weights: Weights, path: str, prompt: str) -> How:
     settings = _settings_of(weights, path, _POOLING)
+    if _file_of(weights, f"{path}/config.json") is None:
+        raise CheckpointError(
+            f"{weights.files[MODULES]} lists the module Pooling, but there is no {path}/config.json to say "
+            "of which tokens the features are made. Fetch it from where the weights were published."
+        )
     said = settings.get("pooling_mode")
     modes: Sequence[Any] = (
         [said] if isinstance(said, str) else said or [m for k, m in _FLAGS.items() if settings.get(k)]

@@ -7,6 +7,7 @@ network that transformers' Trainer fine-tuned has transformers' settings beside 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -31,21 +32,43 @@ ARGUMENTS: dict[str, Setting] = {
     **irrelevant("of how timm fetched it", "pretrained", "pretrained_strict", "checkpoint_path", "cache_dir"),
     "features_only": only(False),
 }
+
+
+def _is_size(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(type(v) is int and v > 0 for v in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """The numbers of a setting that is a number for each channel, or one for all."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
 _TOP: dict[str, Setting] = {
-    **dict.fromkeys(("architecture", "pretrained_cfg", "model_args"), READ),
+    "architecture": where(lambda v: v is None or isinstance(v, str), "a name"),
+    **dict.fromkeys(
+        ("pretrained_cfg", "model_args"), where(lambda v: v is None or isinstance(v, Mapping), "settings by name")
+    ),
     **dict.fromkeys(("label_names", "labels", "id2label"), READ),
     **irrelevant(SHAPES, "num_classes", "num_features", "label2id"),
     **irrelevant("tells what labels mean", "label_descriptions"),
 }
 _INPUT: dict[str, Setting] = {
-    "input_size": where(
-        lambda v: v is None or (isinstance(v, (list, tuple)) and len(v) == 3), "[channels, height, width]"
-    ),
+    "input_size": where(_is_size, "[channels, height, width]"),
     "interpolation": only(*get_args(Interpolation), ""),
-    "crop_pct": where(lambda v: v is None or (isinstance(v, (int, float)) and 0 <= v <= 1), "a share from 0 to 1"),
+    "crop_pct": where(lambda v: v is None or (_is_number(v) and 0 <= v <= 1), "a share from 0 to 1"),
     "crop_mode": only(*FITS, ""),
     "label_offset": only(0),
-    **dict.fromkeys(("mean", "std", "tag", "label_names"), READ),
+    **dict.fromkeys(("tag", "label_names"), READ),
+    "mean": where(lambda v: v is None or all(map(_is_number, _each(v))), "a number for each channel"),
+    "std": where(
+        lambda v: v is None or all(_is_number(n) and n > 0 for n in _each(v)), "a number above 0 for each channel"
+    ),
     **irrelevant(SHAPES, "num_classes", "num_features", "pool_size", "first_conv", "classifier", "architecture"),
     **irrelevant("of tests at another size", "test_input_size", "test_crop_pct", "test_pool_size", "min_input_size"),
     **irrelevant("the card names one size", "fixed_input_size"),
@@ -55,6 +78,7 @@ _INPUT: dict[str, Setting] = {
     **irrelevant("tells of the weights", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
 }
 _PICTURES = {"input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"}
+_TASKS: dict[Any, Task] = {"multi_label_classification": "multilabel", "regression": "regression"}
 _TRANSFORMERS: dict[str, Setting] = {**COMMON, "model_type": only(WRAPPER), "do_pooling": only(True)}
 
 
@@ -117,8 +141,7 @@ def read_timm(weights: Weights, arguments: Mapping[str, Setting]) -> Timm:
     built = read_settings(config.get("model_args") or {}, understood, source="config.json, model_args", ignore=ignore)
     if top.get("global_pool"):
         built = {"global_pool": top["global_pool"], **built}
-    many = top.get("problem_type") == "multi_label_classification"
-    task: Task = "multilabel" if many else "classification"
+    task = _TASKS.get(top.get("problem_type"), "classification")
     aside = "preprocessor_config.json was not read: of timm's networks config.json says how pictures are prepared."
     said = bool({"architecture", "pretrained_cfg", "model_args"} & set(top) or _PICTURES & set(pictures))
     return Timm(architecture(weights), pictures, built, task, said, (aside,) if weights.preprocessor else ())
@@ -146,8 +169,8 @@ def timm_image(timm: Timm, channels: int, default: Image | None = None) -> Image
     image = Image(
         size=(height, width),
         channels=3,
-        mean=tuple(map(float, said.get("mean", IMAGENET_MEAN))),
-        std=tuple(map(float, said.get("std", IMAGENET_STD))),
+        mean=tuple(map(float, _each(said.get("mean", IMAGENET_MEAN)))),
+        std=tuple(map(float, _each(said.get("std", IMAGENET_STD)))),
         interpolation=said.get("interpolation", "bicubic"),
         crop_fraction=share,
         fit=FITS[mode],

@@ -21,7 +21,8 @@ from flaxtl.errors import CheckpointError, listed
 from flaxtl.places import cache_or_temporary
 
 FILE = "tokenizer.json"
-_NAMED = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_NAMED = tuple(f"{name}_token" for name in _SPECIAL)
 _SIDE = only("left", "right")
 _SLOW = "of tokenizers that were written in Python"
 UNDERSTOOD: dict[str, Setting] = {
@@ -59,6 +60,7 @@ class Kind:
         names: the special tokens where no file says them.
         types: whether it says of which of two texts a token is.
         left: special tokens that take the space before them.
+        unknown: the number of what the vocabulary lacks; None for that of the unknown token.
         around: how special tokens are put around texts: as "bert", "roberta" or "xlm-roberta" does.
     """
 
@@ -66,12 +68,13 @@ class Kind:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     types: bool = False
     left: tuple[str, ...] = ()
+    unknown: int | None = None
     around: Literal["bert", "roberta", "xlm-roberta"] = "roberta"
 
 
 _BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 _ROBERTA = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
-_UNIGRAM = Kind("Unigram", _ROBERTA, around="xlm-roberta")
+_UNIGRAM = Kind("Unigram", _ROBERTA, unknown=3, around="xlm-roberta")
 _AS_IT_IS = Kind()
 KINDS: dict[str, Kind] = {
     "BertTokenizer": Kind("WordPiece", _BERT, types=True, around="bert"),
@@ -79,7 +82,7 @@ KINDS: dict[str, Kind] = {
     "MPNetTokenizer": Kind("WordPiece", {**_ROBERTA, "unk": "[UNK]"}, left=("mask",)),
     "RobertaTokenizer": Kind("BPE", _ROBERTA),
     "XLMRobertaTokenizer": _UNIGRAM,
-    "CamembertTokenizer": dataclasses.replace(_UNIGRAM, left=("mask",)),
+    "CamembertTokenizer": dataclasses.replace(_UNIGRAM, left=("mask",), unknown=None),
     "TokenizersBackend": _AS_IT_IS,
     "PreTrainedTokenizer": _AS_IT_IS,
 }
@@ -105,6 +108,7 @@ class Tokenizer:
         longest: tokens that its settings allow; None if they do not say.
         cut: the side at which long texts are cut.
         notes: what the reader should know, one sentence each.
+        last: the token of the largest number, and this number; ("", -1) where there is no tokenizer.
     """
 
     files: Mapping[str, Path]
@@ -113,6 +117,7 @@ class Tokenizer:
     longest: int | None = None
     cut: Any = "right"
     notes: tuple[str, ...] = ()
+    last: tuple[str, int] = ("", -1)
 
 
 def read_tokenizer(weights: Weights, kind: str, *, lowercase: bool = False) -> Tokenizer:
@@ -151,6 +156,7 @@ def read_tokenizer(weights: Weights, kind: str, *, lowercase: bool = False) -> T
         longest=_length(given),
         cut=str(side).lower(),
         notes=tuple(notes),
+        last=_last(made),
     )
 
 
@@ -207,7 +213,7 @@ def _built(
 ) -> dict[str, Any]:
     """The tokenizer of a class, from the vocabulary of a base."""
     if not built.model:
-        return dict(base)
+        return _completed(weights, given, base)
     if (found := base["model"].get("type")) not in (None, built.model):
         notes.append(
             f"tokenizer.json holds a {found} model where the class of these weights builds a {built.model} one; the "
@@ -215,9 +221,13 @@ def _built(
         )
         return dict(base)
     named = {n: given.get(f"{n}_token") or t for n, t in built.names.items()}
-    named |= _legacy_names(weights, given, named)
+    named |= {n: given[f"{n}_token"] for n in _SPECIAL if n not in named and given.get(f"{n}_token")}
+    named |= _legacy_names(weights, given)
+    named = {n: named[n] for n in _SPECIAL if n in named}  # new ones are numbered in this order
     added, identity = _added(weights, given, built, base, named)
     parts = _PARTS[built.model](given, base, str(_text(named["unk"])))
+    if built.unknown is not None:
+        parts["model"]["unk_id"] = built.unknown
     first, last = ("bos", "eos") if built.around == "xlm-roberta" else ("cls", "sep")
     ends = [[text, identity(text)] for text in (str(_text(named[n])) for n in (first, last))]
     space = bool(given.get("add_prefix_space")) and built.model == "BPE"
@@ -228,12 +238,25 @@ def _built(
     return {**base, **parts, "post_processor": processor, "added_tokens": added}
 
 
-def _legacy_names(weights: Weights, given: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(weights: Weights, given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What tokenizer.json holds, with the tokens that the files beside it name and it does not find in texts."""
+    listed_there = list(base.get("added_tokens") or [])
+    there = {t["content"] for t in listed_there}
+    decoder = given.get("added_tokens_decoder") or {}
+    tokens = [_token(_text(t), int(i), t) for i, t in decoder.items() if _text(t) not in there]
+    grown = {**base, "added_tokens": [*listed_there, *tokens]}
+    named = {n: given[f"{n}_token"] for n in _SPECIAL if given.get(f"{n}_token")} | _legacy_names(weights, given)
+    further, _ = _added(weights, {**given, "added_tokens_decoder": None}, _AS_IT_IS, grown, named)
+    tokens += [t for t in further if t["content"] not in there | {t["content"] for t in tokens}]
+    return {**base, "added_tokens": [*listed_there, *tokens]} if tokens else dict(base)
+
+
+def _legacy_names(weights: Weights, given: Mapping[str, Any]) -> dict[str, Any]:
     """What special_tokens_map.json says, which is read where tokenizer_config.json lists no added tokens."""
     if given.get("added_tokens_decoder"):
         return {}
     found = json_settings(weights, "special_tokens_map.json")
-    return {n: found[f"{n}_token"] for n in named if found.get(f"{n}_token")}
+    return {n: found[f"{n}_token"] for n in _SPECIAL if found.get(f"{n}_token")}
 
 
 def _text(token: Any) -> Any:
@@ -289,6 +312,11 @@ def _wordpiece(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) 
     def flag(name: str, default: bool | None) -> bool | None:
         return given[name] if given.get(name) is not None else default
 
+    if unknown not in base["model"]["vocab"]:
+        raise CheckpointError(
+            f"The tokenizer's unknown token is {unknown!r}, which its vocabulary lacks. Correct unk_token in "
+            "tokenizer_config.json or special_tokens_map.json, or fetch the files again."
+        )
     return {
         "normalizer": {
             "type": "BertNormalizer",
@@ -331,7 +359,7 @@ def _bpe(given: Mapping[str, Any], base: Mapping[str, Any], _: str) -> dict[str,
 def _unigram(given: Mapping[str, Any], base: Mapping[str, Any], unknown: str) -> dict[str, Any]:
     found = base.get("normalizer") or {}
     steps = found.get("normalizers", [found])
-    scheme = "never" if given.get("add_prefix_space") is False else "always"
+    scheme = "always" if given.get("add_prefix_space", True) else "never"  # null is false
     space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
     pieces = [piece for piece, _ in base["model"]["vocab"]]
     return {
@@ -379,6 +407,14 @@ def _pad_id(given: Mapping[str, Any], built: Kind, made: Mapping[str, Any]) -> i
     vocabulary = made["model"].get("vocab")
     number = added.get(name, vocabulary.get(name) if isinstance(vocabulary, Mapping) else None)
     return None if number is None else int(number)
+
+
+def _last(made: Mapping[str, Any]) -> tuple[str, int]:
+    vocabulary = made["model"]["vocab"]
+    pairs = vocabulary.items() if isinstance(vocabulary, Mapping) else ((t, i) for i, (t, _) in enumerate(vocabulary))
+    numbered = [*pairs, *((t["content"], t["id"]) for t in made.get("added_tokens") or [])]
+    found = [(str(token), int(number)) for token, number in numbered if token]  # an empty line of vocab.txt is none
+    return max(found, key=lambda pair: pair[1], default=("", -1))
 
 
 def _kept(weights: Weights, base: Mapping[str, Any], made: Mapping[str, Any]) -> Path:

@@ -79,4 +79,6 @@ def extractor_settings(
         return {}, (note,)
     processor_name(found, {}, name, "FeatureExtractor", {name: None}, place)
     given = read_settings(found, {**_EXTRACTOR, **own}, source=place, ignore=weights.ignore_settings)
+    # Null switches normalisation off, as transformers keeps it; a number that is null is that of the class.
+    given = {k: False if v is None and k == "do_normalize" else v for k, v in given.items()}
     return {k: v for k, v in given.items() if v is not None}, ()

@@ -90,6 +90,8 @@ OF_TYPE = {
 _NUMBER = where(lambda v: v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)), "with a number")
 _FLAG = where(lambda v: v is None or isinstance(v, bool), "with true or false")
 _SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+# Whatever else is true or false, too, is false when it is null.
+_FLAGS = (*_SWITCHES, "default_to_square", "use_square_size", "rescale_offset", "include_top")
 UNDERSTOOD: dict[str, Setting] = {
     **dict.fromkeys((*_SWITCHES, "default_to_square"), _FLAG),
     **dict.fromkeys(("size", "crop_size", "image_mean", "image_std"), READ),
@@ -157,7 +159,7 @@ def transformers_image(
     understood = {**UNDERSTOOD, **{k: _OWN[k] for k in processor.own}}
     given = read_settings(found, understood, source=place, ignore=weights.ignore_settings)
     # Null switches a step off; a number that is null is that of the class.
-    given = {k: v if v is not None else False for k, v in given.items() if v is not None or k in _SWITCHES}
+    given = {k: v if v is not None else False for k, v in given.items() if v is not None or k in _FLAGS}
     steps = _Steps(name, processor, given, place, size)
     return steps.image(default.channels), ()
 

@@ -12,6 +12,7 @@ from flaxtl.convert.families.tokenizer_files import FILE, Tokenizer
 from flaxtl.convert.families.vit_transformers import SIDE_BY_SIDE
 from flaxtl.convert.mapping import CONCAT_LINEAR, KEEP, LINEAR, Rule
 from flaxtl.convert.weights import Weights
+from flaxtl.errors import CheckpointError
 
 # Some networks take thousands of tokens; few texts need them, and the cost of attention grows with their square.
 LONGEST = 512
@@ -74,7 +75,14 @@ def _renamed(rule: Rule, pattern: str, last: str, *, slashed: bool = False) -> R
 
 
 def text_input(
-    weights: Weights, tokenizer: Tokenizer, encoder: SentenceEncoder | None, longest: int, pad_id: int, types: bool
+    weights: Weights,
+    tokenizer: Tokenizer,
+    encoder: SentenceEncoder | None,
+    *,
+    rows: int,
+    longest: int,
+    pad_id: int,
+    types: bool,
 ) -> tuple[Text, tuple[str, ...]]:
     """Returns the card's input, as many tokens as the source takes but 512 at most if only its network says it.
 
@@ -82,13 +90,24 @@ def text_input(
         weights: whose config.json may say the padding's token.
         tokenizer: theirs.
         encoder: what sentence-transformers' files say, if there are any.
+        rows: of the network's token embeddings.
         longest: tokens that have a position.
         pad_id: the token that fills short rows, if no file says it.
         types: whether the network has token types.
 
     Returns:
         The input, and notes.
+
+    Raises:
+        CheckpointError: the tokenizer has tokens that the network has no row for.
     """
+    token, number = tokenizer.last
+    if number >= rows:
+        raise CheckpointError(
+            f"The tokenizer beside the weights numbers {token!r} with {number}, but the network has rows for the "
+            f"numbers 0 to {rows - 1} alone. Take the tokenizer that was published with the weights; if tokens were "
+            "added to it, the weights to take are those that were saved after resize_token_embeddings."
+        )
     found = encoder or SentenceEncoder()
     allowed = min(longest, tokenizer.longest or longest)
     length = min(found.length, longest) if found.length else min(LONGEST, allowed)

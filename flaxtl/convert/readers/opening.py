@@ -53,7 +53,7 @@ def read_weights(path: str | Path) -> Weights:
     if place.is_dir():
         if is_orbax(place):
             return _with_neighbours(place, place, (*arrays.read_orbax(place), {}), [place])
-        place, notes = _inside(place)
+        place, notes = _inside(_transformer_of(place))
     index = _index_of(place)
     if index is not None and index != place:
         notes = (*notes, f"{place.name} is one part of several; all of them were read by {index.name}.")
@@ -87,6 +87,24 @@ def _inside(folder: Path) -> tuple[Path, tuple[str, ...]]:
         f"{folder} holds no card.json, as a model of flaxtl's has, and no weights that flaxtl reads, but "
         f"{listed(there, 20) or 'nothing at all'}. {advice}"
     )
+
+
+def _transformer_of(folder: Path) -> Path:
+    """Returns where a sentence encoder's network lies: in its folder, or one down, as its modules.json says."""
+    below = [folder / p for p in _module_paths(folder)[:1] if _weights_in(folder / p)]
+    return below[0] if below and not _weights_in(folder) else folder
+
+
+def _module_paths(folder: Path) -> list[str]:
+    """Returns the folders that a sentence encoder's modules.json names, which must lie in its own."""
+    file = folder / "modules.json"
+    try:
+        modules = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except (OSError, ValueError, RecursionError):
+        return []  # whoever reads it for its modules says what is wrong with it
+    paths = [m.get("path") for m in modules if isinstance(m, dict)] if isinstance(modules, list) else []
+    inside = (p for p in paths if isinstance(p, str) and p and not {"..", "/"} & set(Path(p).parts))
+    return [p for p in inside if (folder / p).is_dir()]
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -219,9 +237,13 @@ def _checksum(place: Path) -> str:
 def _neighbours(folder: Path, without: set[str]) -> dict[str, Path]:
     """Returns the files beside the weights by name, and those one folder down where it is a published model's."""
     found = {f.name: f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in without}
+    if folder.name in _module_paths(folder.parent):
+        return {**_neighbours(folder.parent, set()), **found}
     if "config.json" in found or "modules.json" in found:
         for below in sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith(".")):
             found |= {f"{below.name}/{f.name}": f for f in sorted(below.iterdir()) if f.is_file()}
+    for path in _module_paths(folder):
+        found |= {f"{path}/{f.name}": f for f in sorted((folder / path).iterdir()) if f.is_file()}
     return found
 
 
