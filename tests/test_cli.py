@@ -296,3 +296,13 @@ def test_underscores_and_equals_signs_are_understood():
     read = settings("finetune", words)
     assert (read.training.batch_size, read.run.seed, read.data_options.input_column) == (7, 3, "t")
     assert settings("finetune", ["./-x", "--out=-y"]).out == "-y"
+
+
+def test_the_package_runs_as_the_command_does():
+    words = [sys.executable, "-m", "flaxtl", "--version"]
+    done = subprocess.run(words, capture_output=True, check=False, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("flaxtl ")
+    wrong = subprocess.run([*words[:3], "finetoon"], capture_output=True, check=False, text=True, encoding="utf-8")
+    assert wrong.returncode == 2
+    assert "Did you mean 'finetune'" in wrong.stderr

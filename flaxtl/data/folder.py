@@ -20,7 +20,7 @@ from flaxtl.places import expanded
 __all__ = ["SPLIT_FOLDERS", "BadFile", "from_files", "from_folder", "modality_of", "modality_of_files", "readable"]
 
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
 def from_folder(
@@ -176,13 +176,11 @@ class _Reader:
             notes = [*notes, *ambiguity_notes(paths, self.pattern, "label_column")]
             return self._source(files, names, labels, found.left, notes)
         found = self._without_unlabelled(place, found, least=2 if labels is None else 1)
+        if all(len(path.parts) == 1 for path in found.members):
+            raise DataError(_no_class_folders(place, found, len(found.members), part))
+        found = self._without_strays(found)
         order, files = ordered(found)
         names = [canonical_name(str(p.parent)) for p in order]
-        if set(names) == {"."}:
-            raise DataError(_no_class_folders(place, found, len(order), part))
-        if "." in names:
-            stray = [member.file for path, member in zip(order, files, strict=True) if len(path.parts) == 1]
-            raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
         refuse_folds(place, {path.parts[0] for path in order}, self.classes)
         return self._source(files, names, labels, found.left, [*notes, *_form_notes(order)])
 
@@ -197,6 +195,15 @@ class _Reader:
         order = labels or natural_order(set(names))
         similar = similarity_notes(order) if labels is None else []
         return source_of_members(files, self.on_bad_file, left, names=names, labels=order, notes=[*notes, *similar])
+
+    def _without_strays(self, found: Contents) -> Contents:
+        """Refuses files that lie in no class folder, or leaves them out where bad files are to be skipped."""
+        stray = {path: member for path, member in found.members.items() if len(path.parts) == 1}
+        if stray and self.on_bad_file == "error":
+            files = listed((member.file for member in stray.values()), 3)
+            raise DataError(f"{files} lies in no class folder. Move or remove it, or set `on_bad_file='skip'`.")
+        left = [LeftOut(p, printable(str(m.file)), "it lies in no class folder.") for p, m in stray.items()]
+        return Contents({p: m for p, m in found.members.items() if p not in stray}, found.left + left)
 
     def _without_unlabelled(self, place: Path, found: Contents, *, least: int) -> Contents:
         """Leaves folders out whose name says that their files have no labels, where there are classes beside them."""

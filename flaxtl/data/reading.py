@@ -34,7 +34,8 @@ def source_of(table: Table, reading: Reading) -> Source:
     _require_rows(table)
     roles = roles_of(table, reading)
     _require_whole(table, roles.inputs)
-    found = labelled(table, roles.labels, reading.task, certain=reading.certain and reading.task is not None)
+    certain = reading.certain and reading.task is not None
+    found = labelled(table, roles.labels, reading.task, certain=certain, known=reading.classes)
     source, rows = _of_inputs(table, roles.inputs, reading.on_bad_file)
     source = dataclasses.replace(
         source, notes=(*table.notes, *roles.notes), columns=Columns(roles.inputs, roles.labels)
