@@ -72,9 +72,7 @@ def test_a_part_of_nothing_but_signs_for_nothing_has_no_labels(tmp_path):
 
 @pytest.mark.parametrize("labels", [[["a", "b"], ["a"], ["?"]], [[0, 1], [1], [-1]], [["a"], ["-"], ["b"]]])
 def test_signs_for_nothing_within_lists_are_asked_about(labels, tmp_path):
-    with pytest.raises(
-        DataError, match=r"which may stand for a missing label\. If it is one of the labels, set `task="
-    ):
+    with pytest.raises(DataError, match=r"may stand for a missing label\. If it is one of the labels, set `task="):
         open_source(jsonl_of(tmp_path, labels))
     assert len(open_source(jsonl_of(tmp_path, labels), task="multilabel").labels) == 3
 

@@ -13,7 +13,7 @@ from flaxtl.data.audio import decode as decode_sound
 from flaxtl.data.contents import Contents, LeftOut, Member, contents_of, first_bytes, without_companions
 from flaxtl.data.formats import is_companion, modality_of, modality_of_file, readable_endings, why_not_read
 from flaxtl.data.image import decode
-from flaxtl.data.names import printable
+from flaxtl.data.names import is_utf8, printable
 from flaxtl.data.source import Source, natural_key
 from flaxtl.data.text import read_text
 from flaxtl.errors import DataError, listed
@@ -45,7 +45,7 @@ def source_of_members(
     modality = _one_kind(files)
     raw = [member.file for member in files]
     kept, skipped = readable(raw, modality, on_bad_file)
-    odd = [name for name in map(str, raw) if printable(name) != name]
+    odd = [name for name in map(str, raw) if not is_utf8(name)]
     if odd:
         notes = [*notes, f"{len(odd)} file names are not UTF-8; they are shown as {printable(odd[0])}, and are read."]
     return Source.of(

@@ -43,6 +43,20 @@ def printable(text: str) -> str:
     return text
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8, whatever the locale takes its bytes for.
+
+    Example:
+        >>> is_utf8('plain'), is_utf8('f\\udcfcnf.png')
+        (True, False)
+    """
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
 def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Returns the groups of names that differ only in how one name is written.
 

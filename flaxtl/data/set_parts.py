@@ -119,6 +119,21 @@ def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[st
     return {part: found[part] for part in PARTS if part in found}
 
 
+def noted(
+    tables: dict[str, Table], available: Sequence[str], parts: Mapping[str, str], split: str | None
+) -> dict[str, Table]:
+    """Returns the tables of a set's parts with a note on the splits that are not read, unless the user chose them."""
+    rest = [name for name in available if name not in parts.values()]
+    if split is not None or not rest:
+        return tables
+    first = next(iter(tables))
+    note = (
+        f"{tables[first].place} holds {listed(map(repr, rest))} too, which is not read. Name what to read with "
+        f"`split`, such as `split='train={rest[0]}'`."
+    )
+    return {**tables, first: dataclasses.replace(tables[first], notes=(*tables[first].notes, note))}
+
+
 def _part(entry: str) -> tuple[str, str]:
     part, equals, name = entry.strip().partition("=")
     if not equals:
