@@ -50,8 +50,10 @@ def svg(figure: Any) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     text = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "flaxtl", "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "flaxtl", "font.family": "sans-serif"}),
+        warnings.catch_warnings(),
+    ):
         # The letters are the reader's browser's; that Matplotlib's own font lacks some does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
