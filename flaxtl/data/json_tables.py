@@ -12,6 +12,7 @@ from flaxtl.data.delimited import read_text_file
 from flaxtl.data.names import canonical_name
 from flaxtl.errors import DataError, listed
 
+_USUAL = ("data", "rows", "records", "examples", "items", "samples", "dataset")
 JSON = (".jsonl", ".ndjson", ".json")
 _EXPECTED = 'Expected one object a line, or a list of objects, such as [{"text": "good", "label": "yes"}, …]'
 
@@ -121,9 +122,11 @@ def _name_of_records(file: Path, found: Mapping[str, Any]) -> str:
         DataError: there is none, or several, such as one for each part of the data.
     """
     names = [n for n, v in found.items() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
-    if len(names) == 1:
+    # A file of settings may hold a list of objects too, deep among others.
+    plain = not any(isinstance(value, (list, dict)) for other, value in found.items() if other not in names)
+    if len(names) == 1 and (plain or names[0].lower() in _USUAL):
         return names[0]
-    if names:
+    if len(names) > 1:
         raise DataError(
             f"{file} holds several lists of objects, {listed(map(repr, names))}; which one the examples are is not "
             "clear. Save each of them as a file of its own, one object a line (.jsonl)."
