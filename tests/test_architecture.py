@@ -8,6 +8,7 @@ import flaxtl
 PACKAGE = Path(flaxtl.__file__).parent
 # From the top down; a room may import those below it, and itself.
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"demo"},
     {"strategies"},

@@ -290,3 +290,18 @@ def test_a_solved_head_predicts_from_a_clips_mean_features_and_a_trained_one_fro
     apart = [softmax(rows[index == i], axis=1).mean(axis=0) for i in range(len(clips))]
     np.testing.assert_allclose(softmax(trained.logits(source), axis=1), apart, atol=1e-5)
     assert trained.with_head(("c", "d")).card.head.rows == "probabilities"
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "AIFF"])
+def test_a_tag_before_another_format_moves_nothing(form, tmp_path):
+    samples = np.linspace(-0.5, 0.5, 400, dtype=np.float32)
+    soundfile.write(tmp_path / "clip", samples, 8000, format=form)
+    tag = b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)
+    (tmp_path / "tagged.wav").write_bytes(tag + (tmp_path / "clip").read_bytes())
+    np.testing.assert_allclose(decode(tmp_path / "tagged.wav").samples[:, 0], samples, atol=1e-4)
+
+
+def test_what_is_no_sound_is_named_without_an_address_in_memory(tmp_path):
+    (tmp_path / "404.wav").write_text("<html>not found</html>")
+    with pytest.raises(DataError, match=r"404\.wav cannot be decoded: Format not recognised"):
+        decode(tmp_path / "404.wav")

@@ -164,9 +164,9 @@ def test_classes_that_the_model_does_not_know(place, capsys):
     ("words", "sentence"),
     [
         (["predict", "MODEL", "nowhere.png"], "There is no file nowhere.png"),
-        (["predict", "MODEL", "MODEL/card.json"], "unknown ending"),
+        (["predict", "MODEL", "MODEL/card.json"], "which is no table"),
         (["evaluate", "MODEL", "nowhere"], "There is no folder nowhere"),
-        (["evaluate", "MODEL", "MODEL/card.json"], "neither a folder nor a .csv"),
+        (["evaluate", "MODEL", "MODEL/card.json"], "which is no table"),
         (["predict", "MODEL"], "The model or the files is missing"),
         (["evaluate", "MODEL"], "The model or the data is missing"),
         (["finetune"], "The training data is missing"),

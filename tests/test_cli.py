@@ -309,3 +309,13 @@ def test_factors_of_classes_are_given_by_name(words, place):
 def test_a_word_that_is_no_class_weight_is_answered_with_what_is_expected(capsys):
     assert main(["finetune", "data", "--class-weight", "ballanced"]) == 2
     assert "expected none, auto, or numbers by name such as daisy=2" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_the_command_does():
+    words = [sys.executable, "-m", "flaxtl", "--version"]
+    done = subprocess.run(words, capture_output=True, check=False, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("flaxtl ")
+    wrong = subprocess.run([*words[:3], "finetoon"], capture_output=True, check=False, text=True, encoding="utf-8")
+    assert wrong.returncode == 2
+    assert "Did you mean 'finetune'" in wrong.stderr

@@ -129,3 +129,19 @@ def test_what_cannot_be_inspected(words, sentence, capsys, tmp_path, monkeypatch
 def test_texts_are_not_drawn(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("text,label\nx,a\n")
     assert "this data holds text" in refused(["data", "inspect", tmp_path / "t.csv", "--out", "s.png"], capsys)
+
+
+@pytest.mark.parametrize("stray", ["logo.png", "notes/todo.txt", "2/caption.txt", "10/jingle.wav"])
+def test_stray_files_are_named_and_the_rest_is_inspected(stray, tmp_path, capsys):
+    place = tiny.folder(tmp_path / "photos", per_class=3)
+    (place / stray).parent.mkdir(exist_ok=True)
+    if stray.endswith("png"):
+        pillow.new("RGB", (5, 5)).save(place / stray)
+    elif stray.endswith("wav"):
+        pytest.importorskip("soundfile").write(place / stray, np.zeros(100), 8000)
+    else:
+        (place / stray).write_text("words")
+    [part] = told([place], capsys)["parts"].values()
+    assert {name: count for name, count in part["labels"].items() if count} == {"2": 3, "10": 3, "a": 3}
+    assert str(place / stray) in [path for path, _ in part["unreadable"]]
+    assert main(["finetune", str(place), "--from", "nowhere"]) == 2

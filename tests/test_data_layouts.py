@@ -403,3 +403,48 @@ def test_folders_that_all_hold_the_same_folders_are_asked_about(tops, tmp_path):
     assert open_source(tmp_path / "d", label_column="*/{}/*").labels == ("cat", "dog")
     names = [f"{top}/{name}" for top in tops for name in ("cat", "dog")]
     assert set(open_source(tmp_path / "d", classes=names).labels) == set(names)
+
+
+@pytest.mark.parametrize("name", ["nan", "-1", "None", "?"])
+def test_a_class_folder_that_may_stand_for_no_label_is_noted(name, tmp_path):
+    put(tmp_path, f"{name}/1.png", "0/1.png", "1/1.png")
+    found = open_source(tmp_path)
+    assert name in found.labels
+    assert any(note.startswith(f"{name!r} is read as a class. If it stands") for note in found.notes)
+    assert open_source(tmp_path, classes=[f"{name}="]).labels == ("0", "1")
+    assert open_source(tmp_path, classes=[f"{name}={name}"]).notes == ()
+
+
+def test_folders_called_like_classes_beside_them_are_noted(tmp_path):
+    put(tmp_path, "a/1.png", "b/1.png", "augmented/a/2.png", "augmented/b/2.png")
+    [note] = open_source(tmp_path).notes
+    assert note.startswith("The folders augmented/a, augmented/b are called like classes beside them")
+    merged = open_source(tmp_path, classes={"augmented/a": "a", "augmented/b": "b"})
+    assert (merged.labels, len(merged)) == (("a", "b"), 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "labels"),
+    [
+        (["001_cat.jpg", "002_dog.png", "003_cat.png"], "*_{}", ("cat", "dog")),
+        (["x/1-v1.5.jpg", "x/2-v1.5.png", "x/3-old.jpg"], "*-{}", ("old", "v1.5")),
+        (["cat.jpg", "dog.png"], "{}", ("cat", "dog")),
+    ],
+)
+def test_the_ending_of_a_file_is_no_part_of_a_class_at_the_end_of_a_pattern(names, pattern, labels, tmp_path):
+    put(tmp_path, *names)
+    found = open_source(tmp_path, label_column=pattern)
+    assert (found.labels, found.notes) == (labels, ())
+
+
+def test_a_stray_file_that_a_pattern_does_not_match_is_named_and_left_out_where_asked(tmp_path):
+    put(tmp_path, "cat_1.png", "dog_1.png", "logo.png")
+    with pytest.raises(DataError, match="does not match 1 of 3 paths"):
+        open_source(tmp_path, label_column="{}_#")
+    found = open_source(tmp_path, label_column="{}_#", on_bad_file="skip")
+    assert (found.labels, found.skipped) == (
+        ("cat", "dog"),
+        ((str(tmp_path / "logo.png"), "'{}_#' does not match its name."),),
+    )
+    with pytest.raises(DataError, match=r"does not match 1 of 3 paths: .*logo"):
+        open_source(tmp_path, label_column=r"(?P<label>cat|dog)?(_\d|logo)\.png")

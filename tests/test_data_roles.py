@@ -254,3 +254,50 @@ def test_a_missing_input_is_refused_with_its_line(value, tmp_path):
     (tmp_path / "t.jsonl").write_text(f'{{"text": "a", "label": "x"}}\n\n{{"text": {value}, "label": "y"}}\n')
     with pytest.raises(DataError, match=r"Line 3 of .* has nothing in 'text' \(1 of 2 rows\)"):
         open_source(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_paths_of_mixed_unicode_forms_are_found(form, tmp_path):
+    folder = tmp_path / unicodedata.normalize("NFC", "größe") / unicodedata.normalize("NFD", "がぎ")
+    folder.mkdir(parents=True)
+    for name in ("ü1.png", "é2.png"):
+        pillow.new("L", (4, 4), 7).save(folder / unicodedata.normalize("NFD", name))
+    rows = [f"größe/がぎ/{name},{label}" for name, label in (("ü1.png", "a"), ("é2.png", "b"))]
+    (tmp_path / "t.csv").write_text(unicodedata.normalize(form, "\n".join(["path,label", *rows])), "utf-8")
+    assert [path.is_file() for path in open_source(tmp_path / "t.csv").raw] == [True, True]
+
+
+@pytest.mark.parametrize("cells", ["0,5;1,25", "1.000,5;2", "50%;0.5", "$3;4"])
+def test_numbers_that_only_people_can_read_are_no_texts(cells, tmp_path):
+    rows = [f"{cells};{label}" for label in "abab"]
+    (tmp_path / "t.csv").write_text("\n".join(["x;y;label", *rows]))
+    with pytest.raises(DataError, match=r"holds the input cannot be inferred.*'x'.* written with a point"):
+        open_source(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"Line 2 of .* expected a number such as 1\.5, with a point and no"):
+        open_source(tmp_path / "t.csv", input_column="x,y")
+
+
+def test_numbers_of_inputs_that_may_stand_for_nothing_are_noted(tmp_path):
+    rows = [f"{i}.5,{-999 if i % 3 == 0 else i},{'ab'[i % 2]}" for i in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,label", *rows]))
+    [note] = open_source(tmp_path / "t.csv").notes
+    assert note.startswith("-999 occurs 3 times in 'y', outside of all other values, and is read as an amount.")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ([[0.5, float("nan")], [1.0, 2.0]], "Row 1 of .* has numbers in 'emb' that are missing or infinite"),
+        ([[0.5, 1.0], [1.0, None]], "Row 2 of .* has numbers in 'emb' that are missing or infinite"),
+        ([[0.5, 1.0], [1.0]], r"has arrays of several shapes in 'emb': \(2,\) in row 1, \(1,\) in row 2"),
+    ],
+)
+def test_arrays_of_a_table_are_whole_and_of_one_shape(arrays, words, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for kind in (pyarrow.list_, pyarrow.large_list):
+        column = pyarrow.array(arrays, kind(pyarrow.float64()))
+        parquet.write_table(pyarrow.table({"emb": column, "label": ["a", "b"]}), tmp_path / "t.parquet")
+        with pytest.raises(DataError, match=words):
+            open_source(tmp_path / "t.parquet")

@@ -354,3 +354,30 @@ def test_sets_are_read_lazily_and_picked_apart(tiny_set):
     found = open_source("tfds:tiny_set", split="train").subset([1, 3])
     assert [type(raw) for raw in found.raw] == [flaxtl.data.Record] * 2
     assert found.raw[0].content() == found.raw[0].value()
+
+
+def test_parquet_files_that_are_not_read_are_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = pyarrow.table({"text": ["x", "y"], "label": ["a", "b"]})
+    for name in ("train-00000-of-00003", "train-00002-of-00003", "extra"):
+        parquet.write_table(rows, tmp_path / f"{name}.parquet")
+    found = open_source(tmp_path)
+    assert len(found) == 4
+    missing, unread = found.notes
+    assert missing.startswith("2 of 3 files of 'train' are there; the examples of the others are missing.")
+    assert "holds 'extra' too, which is not read." in unread
+    assert len(open_source(tmp_path, split="train").notes) == 1
+    assert open_source(tmp_path, split="extra").notes == ()
+
+
+def test_an_empty_or_missing_first_picture_does_not_make_texts_of_the_others(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for first in (b"", None):
+        table = pyarrow.table({"image": [first, png(1), png(2)], "label": ["a", "b", "a"]})
+        parquet.write_table(table, tmp_path / "t.parquet")
+        found = open_source(tmp_path / "t.parquet", on_bad_file="skip")
+        assert (found.modality, len(found), len(found.skipped)) == ("image", 2, 1)

@@ -46,7 +46,10 @@ def without_encoding(source):
         elif name in _MODE:
             owner = getattr(call.func.value, "id", "") if method else ""
             path_open = method and name == "open" and owner not in ("io", "codecs", "gzip", "bz2", "lzma")
-            if owner in ("os", "pillow", "Image", "zipfile", "archive", "rasterio", "wave") and name == "open":
+            if (
+                owner in ("os", "pillow", "Image", "zipfile", "archive", "rasterio", "wave", "tensorstore")
+                and name == "open"
+            ):
                 continue
             mode = _mode(call, 0 if path_open else _MODE[name])
             temporary = name in ("NamedTemporaryFile", "TemporaryFile")

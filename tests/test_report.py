@@ -417,3 +417,8 @@ def test_options_and_long_names_are_broken_where_they_may(tmp_path):
     assert "Train with <code>--class-weight</code> auto &lt;now&gt;." in text
     assert "Or <code>prior=&#39;equal&#39;</code>." in text
     assert "<td>not_<wbr>received_<wbr>by_<wbr>recipient</td>" in text
+
+
+def test_class_names_beyond_matplotlib_s_own_font_are_drawn_without_a_warning():
+    names = ["がぎ", "ไทย", "😀"]
+    assert names[0] in plots.svg(plots.confusion(np.eye(3, dtype=int) * 4, names))

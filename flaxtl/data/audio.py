@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,7 +95,7 @@ def _decoded(name: str, data: bytes) -> tuple[np.ndarray, int]:
             while len(block := file.read(min(promised, _BLOCK) or _BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block)
     except soundfile.SoundFileError as error:
-        said = str(error).removeprefix("Error : ").rstrip(".")
+        said = re.sub(r"^Error opening <.*?>: |^Error : ", "", str(error)).rstrip(".")
         if promised:
             raise DataError(
                 f"{name} is cut short or damaged: {said}. Its header promises {promised} samples."

@@ -15,9 +15,15 @@ import numpy as np
 from flaxtl.data.names import canonical_name
 
 # What pandas, R, spreadsheets and databases write for a missing value.
-_MISSING = {"", "nan", "+nan", "-nan", "<na>", "#n/a", "#na", "#n/a n/a", "nat", "null", "1.#qnan", "-1.#ind"}
+_MISSING = {
+    *("", "nan", "+nan", "-nan", "<na>", "#n/a", "#na", "#n/a n/a", "nat", "null", "1.#qnan", "-1.#ind"),
+    *("(null)", "<null>", "[null]", r"\n", "<none>", "<missing>", "(missing)", "(blank)"),
+    *("#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!", "#calc!", "#spill!"),
+}
 # The same, but also what a class may be called: no relation, Namibia.
-_DOUBTFUL = {"None", "NA", "N/A", "n/a"}
+_DOUBTFUL = {"None", "NA", "N/A", "n/a", "N.A.", "n.a."}
+_DOUBTFUL_WORDS = {"missing", "tbd", "todo", "unlabeled", "unlabelled", "unannotated", "no label", "not labeled"}
+_DOUBTFUL_SIGNS = re.compile(r"\?+|[-–—−]+|[.…]+|\*+|_+|/+|#+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PADDED = re.compile(r"[+-]?0\d+")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0")
@@ -47,8 +53,16 @@ def is_missing(value: Any) -> bool:
 
 
 def is_doubtful(value: Any) -> bool:
-    """Whether a text may stand for a missing value or be a name: None, NA."""
-    return isinstance(value, str) and value.strip() in _DOUBTFUL
+    """Whether a text may stand for a missing value or be a name: None, NA, ?, -.
+
+    Example:
+        >>> [is_doubtful(v) for v in ('NA', '--', 'Unlabeled', 'none', '+', 'a-b')]
+        [True, True, True, False, False, False]
+    """
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    return text in _DOUBTFUL or text.lower() in _DOUBTFUL_WORDS or _DOUBTFUL_SIGNS.fullmatch(text) is not None
 
 
 def is_list(value: Any) -> bool:
@@ -88,7 +102,7 @@ def number(value: Any, *, padded: bool = False) -> float | None:
         (1000.0, 2.0, None, None, None, 7.0)
     """
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip().replace("−", "-")  # the sign of mathematics, as word processors write it
         return float(text) if _NUMBER.fullmatch(text) and (padded or not _PADDED.fullmatch(text)) else None
     if isinstance(value, (int, float, decimal.Decimal, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)

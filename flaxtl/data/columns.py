@@ -148,6 +148,7 @@ class Reading:
         on_bad_file: what to do with an unreadable example.
         columns: those of an earlier table; they are taken where this table has them and no others are named.
         certain: whether the task is the user's word, by which what may stand for a missing label is a class.
+        classes: names that are classes even where they may stand for a missing label.
     """
 
     input_column: str | None = None
@@ -157,3 +158,4 @@ class Reading:
     on_bad_file: Literal["error", "skip"] = "error"
     columns: Columns | None = None
     certain: bool = True
+    classes: frozenset[str] = frozenset()

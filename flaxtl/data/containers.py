@@ -26,6 +26,7 @@ def whole(name: str, data: bytes) -> bytes:
         >>> whole('clip', b'RIFF' + bytes(4) + b'WAVEdata' + bytes([4, 0, 0, 0]) + bytes(4))[-8:]
         b'\\x04\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
     """
+    data = _without_tag(data)
     head = data[:4]
     if head in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
         return _wave(name, data)
@@ -48,6 +49,19 @@ def whole(name: str, data: bytes) -> bytes:
     elif data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
         _require_mp3(name, data)
     return data
+
+
+def _without_tag(data: bytes) -> bytes:
+    """Takes an ID3 tag off that some programs put before other formats than mp3, whose places it would move."""
+    size = _tag_size(data)
+    return data[size:] if data[size : size + 4] in (b"RIFF", b"fLaC", b"OggS", b"FORM") else data
+
+
+def _tag_size(data: bytes) -> int:
+    """Returns the size of an ID3 tag at the beginning; 0 where there is none."""
+    if data[:3] != b"ID3" or len(data) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << (7 * (3 - i)) for i, byte in enumerate(data[6:10]))
 
 
 def nist_samples(data: bytes) -> int | None:
@@ -129,9 +143,7 @@ def _require_ogg(name: str, data: bytes) -> None:
 
 def _require_mp3(name: str, data: bytes) -> None:
     """Compares an mp3 file's bytes with what its Xing or Info header says, which variable rates have."""
-    start = 0
-    if data[:3] == b"ID3" and len(data) >= 10:
-        start = 10 + sum((byte & 0x7F) << (7 * (3 - i)) for i, byte in enumerate(data[6:10]))
+    start = _tag_size(data)
     header = data[start : start + 4]
     if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
         return

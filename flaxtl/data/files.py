@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,15 @@ from flaxtl.data.audio import decode as decode_sound
 from flaxtl.data.contents import Contents, LeftOut, Member, contents_of, first_bytes, without_companions
 from flaxtl.data.formats import is_companion, modality_of, modality_of_file, readable_endings, why_not_read
 from flaxtl.data.image import decode
-from flaxtl.data.names import printable
+from flaxtl.data.names import is_utf8, printable
 from flaxtl.data.source import Source, natural_key
 from flaxtl.data.text import read_text
 from flaxtl.errors import DataError, listed
 from flaxtl.places import expanded
 
 BadFile = Literal["error", "skip"]
+# So many times more files of one kind than of all others are the data, and the others strays.
+_FEW = 3
 
 
 def ordered(found: Contents) -> tuple[list[PurePosixPath], list[Member]]:
@@ -37,10 +40,12 @@ def source_of_members(
     notes: Sequence[str] = (),
 ) -> Source:
     """Checks files and returns those that can be read as a source; the classes are those of the skipped ones too."""
+    if on_bad_file == "skip":
+        files, names, left = _of_main_kind(files, names, left)
     modality = _one_kind(files)
     raw = [member.file for member in files]
     kept, skipped = readable(raw, modality, on_bad_file)
-    odd = [name for name in map(str, raw) if printable(name) != name]
+    odd = [name for name in map(str, raw) if not is_utf8(name)]
     if odd:
         notes = [*notes, f"{len(odd)} file names are not UTF-8; they are shown as {printable(odd[0])}, and are read."]
     return Source.of(
@@ -52,6 +57,23 @@ def source_of_members(
         skipped=[*skipped, *((entry.name, entry.reason) for entry in left)],
         notes=notes,
     )
+
+
+def _of_main_kind(
+    files: Sequence[Member], names: Sequence[str] | None, left: Sequence[LeftOut]
+) -> tuple[Sequence[Member], Sequence[str] | None, Sequence[LeftOut]]:
+    """Leaves single files of another kind out, where most are of one kind."""
+    counts = collections.Counter(member.kind for member in files).most_common()
+    kind, most = counts[0]
+    if len(counts) < 2 or _FEW * (len(files) - most) > most:
+        return files, names, left
+    kept = [i for i, member in enumerate(files) if member.kind == kind]
+    others = [
+        LeftOut(PurePosixPath(str(member.file)), printable(str(member.file)), f"it holds {member.kind}, not {kind}.")
+        for member in files
+        if member.kind != kind
+    ]
+    return [files[i] for i in kept], names and [names[i] for i in kept], [*left, *others]
 
 
 def _one_kind(files: Sequence[Member]) -> str:

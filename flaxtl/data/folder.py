@@ -6,13 +6,15 @@ import collections
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from flaxtl.data.cells import is_missing
 from flaxtl.data.contents import Contents, LeftOut, Member, contents_of, media_folders, without_companions
+from flaxtl.data.doubts import doubtful_places
 from flaxtl.data.files import BadFile, from_files, modality_of_files, ordered, readable, source_of_members
 from flaxtl.data.formats import modality_of
 from flaxtl.data.names import canonical_name, printable, similarity_notes
 from flaxtl.data.part_names import SPLIT_FOLDERS, is_unlabelled, part_of
 from flaxtl.data.parts import layout_of, parts_named, refuse_folds
-from flaxtl.data.patterns import ambiguity_notes, from_paths
+from flaxtl.data.patterns import PathPattern, ambiguity_notes, from_paths
 from flaxtl.data.source import Source, Splits, natural_order
 from flaxtl.errors import DataError, listed
 from flaxtl.places import expanded
@@ -20,7 +22,7 @@ from flaxtl.places import expanded
 __all__ = ["SPLIT_FOLDERS", "BadFile", "from_files", "from_folder", "modality_of", "modality_of_files", "readable"]
 
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
 def from_folder(
@@ -170,19 +172,18 @@ class _Reader:
     ) -> Source:
         """Reads files of one part with their classes."""
         if self.pattern is not None:
+            found = self._without_unmatched(found, self.pattern)
             order, files = ordered(found)
             paths = [printable(str(member.file)) for member in files]
             names = list(from_paths(paths, self.pattern, "`label_column`"))
             notes = [*notes, *ambiguity_notes(paths, self.pattern, "label_column")]
             return self._source(files, names, labels, found.left, notes)
         found = self._without_unlabelled(place, found, least=2 if labels is None else 1)
+        if all(len(path.parts) == 1 for path in found.members):
+            raise DataError(_no_class_folders(place, found, len(found.members), part))
+        found = self._without_strays(found)
         order, files = ordered(found)
         names = [canonical_name(str(p.parent)) for p in order]
-        if set(names) == {"."}:
-            raise DataError(_no_class_folders(place, found, len(order), part))
-        if "." in names:
-            stray = [member.file for path, member in zip(order, files, strict=True) if len(path.parts) == 1]
-            raise DataError(f"{listed(stray, 3)} lies in no class folder. Move or remove it.")
         refuse_folds(place, {path.parts[0] for path in order}, self.classes)
         return self._source(files, names, labels, found.left, [*notes, *_form_notes(order)])
 
@@ -195,8 +196,28 @@ class _Reader:
         notes: Sequence[str],
     ) -> Source:
         order = labels or natural_order(set(names))
-        similar = similarity_notes(order) if labels is None else []
+        similar = [*similarity_notes(order), *_odd_class_notes(order, self.classes)] if labels is None else []
         return source_of_members(files, self.on_bad_file, left, names=names, labels=order, notes=[*notes, *similar])
+
+    def _without_unmatched(self, found: Contents, pattern: str) -> Contents:
+        """Leaves files out whose path has no class by the pattern, where bad files are to be skipped."""
+        if self.on_bad_file == "error":
+            return found
+        compiled = PathPattern.of(pattern, "`label_column`")
+        odd = {p: m for p, m in found.members.items() if not compiled.readings(printable(str(m.file)))}
+        if len(odd) == len(found.members):
+            return found  # told of where the classes are read
+        left = [LeftOut(p, printable(str(m.file)), f"{pattern!r} does not match its name.") for p, m in odd.items()]
+        return Contents({p: m for p, m in found.members.items() if p not in odd}, found.left + left)
+
+    def _without_strays(self, found: Contents) -> Contents:
+        """Refuses files that lie in no class folder, or leaves them out where bad files are to be skipped."""
+        stray = {path: member for path, member in found.members.items() if len(path.parts) == 1}
+        if stray and self.on_bad_file == "error":
+            files = listed((member.file for member in stray.values()), 3)
+            raise DataError(f"{files} lies in no class folder. Move or remove it, or set `on_bad_file='skip'`.")
+        left = [LeftOut(p, printable(str(m.file)), "it lies in no class folder.") for p, m in stray.items()]
+        return Contents({p: m for p, m in found.members.items() if p not in stray}, found.left + left)
 
     def _without_unlabelled(self, place: Path, found: Contents, *, least: int) -> Contents:
         """Leaves folders out whose name says that their files have no labels, where there are classes beside them."""
@@ -270,6 +291,26 @@ def _same_wrapping(parts: dict[str, Contents]) -> dict[str, Contents]:
         if not taken:
             return parts
         parts = {part: _inside(found, wraps[part] or "") if part in taken else found for part, found in parts.items()}
+
+
+def _odd_class_notes(order: Sequence[str], known: Collection[str]) -> list[str]:
+    """Says which classes may stand for no label, and which lie in a folder between classes of the same names."""
+    doubtful = {order[i] for i in doubtful_places(order)} | {name for name in order if is_missing(name)}
+    notes = [
+        f"{name!r} is read as a class. If it stands for examples without labels, leave them out with "
+        f"classes={[f'{name}=']!r}."
+        for name in order
+        if name in doubtful and name not in known
+    ]
+    again = [name for name in order if "/" in name and name.rpartition("/")[2] in order]
+    if again:
+        first, last = again[0], again[0].rpartition("/")[2]
+        notes.append(
+            f"The folders {listed(again)} are called like classes beside them and are read as classes of their own. "
+            f"Merge them, such as with classes={[f'{first}={last}']!r}, or leave them out with "
+            f"classes={[f'{first}=']!r}."
+        )
+    return notes
 
 
 def _form_notes(paths: Sequence[PurePosixPath]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flaxtl.data.columns import Column, LazyList, Reading, Table
 from flaxtl.data.parquet import sniffed
-from flaxtl.data.set_parts import parts_of, sources_of
+from flaxtl.data.set_parts import noted, parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError
 from flaxtl.places import expanded
@@ -34,7 +34,7 @@ def from_hf(name: str, *, split: str | None = None, reading: Reading | None = No
     opened, place = _opened(datasets, name), f"hf:{name}"
     parts = parts_of(place, opened.names, split)
     tables = {part: _table(datasets, place, of, _read(opened, place, of)) for part, of in parts.items()}
-    return sources_of(tables, parts, reading or Reading())
+    return sources_of(noted(tables, opened.names, parts, split), parts, reading or Reading())
 
 
 def _datasets() -> Any:
@@ -96,7 +96,7 @@ def _column(datasets: Any, data: Any, name: str, feature: Any) -> Column:
     if type(feature) in kinds:
         return Column(values, kinds[type(feature)], kept=False)
     if isinstance(feature, dict) and {"bytes", "path"} <= set(feature):  # a file whose kind nobody wrote down
-        first = next((value for value in values if value is not None), b"")
+        first = next((value for value in values if value), b"")  # neither null nor empty
         return Column(values, sniffed(first), kept=False)
     inner = getattr(feature, "feature", feature)
     names = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else ()

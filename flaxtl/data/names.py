@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -42,21 +43,46 @@ def printable(text: str) -> str:
     return text
 
 
-def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Returns the groups of names that differ only in capital letters or in spaces around or within them.
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8, whatever the locale takes its bytes for.
 
     Example:
-        >>> similar_names(['Cat', 'dog', 'cat ', 'bird'])
-        [('Cat', 'cat ')]
+        >>> is_utf8('plain'), is_utf8('f\\udcfcnf.png')
+        (True, False)
+    """
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Returns the groups of names that differ only in how one name is written.
+
+    That is in capital letters, in spaces, hyphens and underscores, in characters that cannot be seen, in the kind of a
+    dash or quote, or in how a whole number is written.
+
+    Example:
+        >>> similar_names(['Cat', 'dog', 'cat ', 'bird']), similar_names(['new york', 'New_York', '1', '01', '-1'])
+        ([('Cat', 'cat ')], [('new york', 'New_York'), ('1', '01')])
     """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        groups.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        groups.setdefault(_likeness(name), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def _likeness(name: str) -> str:
+    """Returns what names that differ only in how they are written have in common."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    plain = re.sub("[’‘`´]", "'", re.sub("[‐‑‒–—−]", "-", seen)).casefold().strip()
+    plain = " ".join(re.sub(r"(?<=\w)[-_](?=\w)", " ", plain.replace("_", " ")).split())
+    return str(int(plain)) if re.fullmatch(r"[+-]?\d+", plain) and len(plain) < 19 else plain
+
+
 def similarity_notes(labels: Sequence[str]) -> list[str]:
-    """Returns a sentence where classes have names that differ only in capital letters or spaces.
+    """Returns a sentence where classes have names that differ only in how they are written; see `similar_names`.
 
     Example:
         >>> similarity_notes(['Cat', 'cat'])[0][-43:]
@@ -64,9 +90,16 @@ def similarity_notes(labels: Sequence[str]) -> list[str]:
     """
     notes = []
     for group in similar_names(labels):
-        merged = ",".join(f"{name}={group[-1]}" for name in group[:-1])
+        into = next((name for name in reversed(group) if name.isascii() and name == name.strip()), group[-1])
+        merged = ",".join(f"{name}={into}" for name in group if name != into)
+        cased = {" ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in group}
+        how = (
+            "differ only in capital letters or spaces"
+            if len(cased) == 1
+            else "are one name or number written in several ways"
+        )
         notes.append(
-            f"The classes {listed(map(repr, group))} differ only in capital letters or spaces; they are kept apart. "
+            f"The classes {listed(map(ascii if len(cased) > 1 else repr, group))} {how}; they are kept apart. "
             f"Merge them with classes=[{merged!r}]."
         )
     return notes

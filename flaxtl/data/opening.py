@@ -12,14 +12,15 @@ from flaxtl.data.arrays import from_arrays
 from flaxtl.data.columns import Reading
 from flaxtl.data.folder import BadFile, from_folder
 from flaxtl.data.hub_sets import from_hf
+from flaxtl.data.names import canonical_name
 from flaxtl.data.parquet import from_parquet, has_parquet
 from flaxtl.data.patterns import is_pattern
 from flaxtl.data.selecting import class_entries, class_map, select
-from flaxtl.data.set_parts import joined, parts_of
+from flaxtl.data.set_parts import with_split
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import TABLES, from_table
 from flaxtl.data.tensorflow_sets import from_tfds
-from flaxtl.errors import DataError, listed
+from flaxtl.errors import DataError
 from flaxtl.places import expanded
 
 
@@ -72,8 +73,10 @@ def open_source(
         for name in (input_column, label_column, group_by)
     )
     classes = class_entries(classes)
-    reading = Reading(input_column, label_column, group_by, task, on_bad_file, columns)
-    named = [*known_classes, *(name for name, new in class_map(classes).items() if new is not None)]
+    changes = class_map(classes)
+    sure = frozenset(map(canonical_name, (*known_classes, *changes)))
+    reading = Reading(input_column, label_column, group_by, task, on_bad_file, columns, classes=sure)
+    named = [*known_classes, *(name for name, new in changes.items() if new is not None)]
     found, grouped = _opened(spec, reading, split, named)
     by_path = None if grouped else group_by
     return select(found, group_by=by_path, test_groups=test_groups, classes=classes, limit=limit, seed=seed)
@@ -90,11 +93,11 @@ def _opened(
     if path.suffix.lower() == ".parquet" or has_parquet(path):
         return from_parquet(path, split=split, reading=reading), True
     if path.suffix.lower() in TABLES:
-        return with_split(from_table(path, reading), split, name), True
+        return from_table(path, reading, split), True
     if path.is_file():
         raise DataError(
-            f"{path} is neither a folder nor a .csv, .tsv, .jsonl or .parquet table, which is what labelled data comes "
-            "in."
+            f"{path} is neither a folder nor a .csv, .tsv, .jsonl, .json or .parquet table, which is what labelled "
+            "data comes in."
         )
     if reading.task not in (None, "classification"):
         raise DataError(f"{spec} says one class an example. For `task={reading.task!r}` give a table.")
@@ -106,22 +109,6 @@ def _opened(
 
 
 _SETS: dict[str, Callable[..., Source | Splits]] = {"tfds": from_tfds, "hf": from_hf}
-
-
-def with_split(data: Source | Splits, split: str | None, place: str) -> Source | Splits:
-    """Returns the parts that a user names of data that is read already; see `set_parts.parts_of`.
-
-    Raises:
-        DataError: there is no such part.
-    """
-    if split is None:
-        return data
-    parts = data.parts if isinstance(data, Splits) else {"all": data}
-    chosen = parts_of(place, list(parts), split)
-    sliced = [name for name in chosen.values() if name not in parts]
-    if sliced:
-        raise DataError(f"{place} cannot be cut at {sliced[0]!r}; expected one of {listed(parts)}. See `limit`.")
-    return joined({part: parts[name] for part, name in chosen.items()})
 
 
 def digits() -> Source:

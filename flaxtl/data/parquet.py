@@ -12,7 +12,7 @@ from typing import Any
 
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
-from flaxtl.data.set_parts import parts_of, sources_of
+from flaxtl.data.set_parts import noted, parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.data.tables import divided
 from flaxtl.errors import DataError
@@ -20,6 +20,7 @@ from flaxtl.places import expanded
 
 # What Hugging Face datasets write into a file's metadata, and the modality of each.
 _KINDS = {"Image": "image", "Audio": "audio"}
+_SHARD = re.compile(r"-\d+-of-(\d+)$")
 
 
 def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading | None = None) -> Source | Splits:
@@ -42,7 +43,7 @@ def from_parquet(path: str | Path, *, split: str | None = None, reading: Reading
     files = _by_split(place) if place.is_dir() else {place.stem: [place]}
     parts = parts_of(str(place), list(files), split)
     tables = {part: _table(place, files[name]) for part, name in parts.items()}
-    return sources_of(tables, parts, reading or Reading())
+    return sources_of(noted(tables, list(files), parts, split), parts, reading or Reading())
 
 
 def parquet_table(path: str | Path) -> Table:
@@ -67,7 +68,7 @@ def _found(folder: Path) -> Iterator[Path]:
 def _by_split(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for file in _found(folder):
-        files.setdefault(re.sub(r"-\d+-of-\d+$", "", file.stem), []).append(file)
+        files.setdefault(_SHARD.sub("", file.stem), []).append(file)
     return files
 
 
@@ -75,7 +76,19 @@ def _table(place: Path, files: Sequence[Path]) -> Table:
     arrow = _read(files)
     said = _features(arrow.schema.metadata or {})
     columns = {name: _column(arrow, name, said.get(name, {}), files[0].parent) for name in arrow.schema.names}
-    return Table(str(place), files[0].name, columns, arrow.num_rows, files[0].parent)
+    notes = tuple(_absent(files))
+    return Table(str(place), files[0].name, columns, arrow.num_rows, files[0].parent, notes=notes)
+
+
+def _absent(files: Sequence[Path]) -> Iterator[str]:
+    """Says how many of the files are missing that a part was written to, by the number in their names."""
+    found = [match for file in files if (match := _SHARD.search(file.stem))]
+    if found and len(found) < int(found[0][1]):
+        name = _SHARD.sub("", files[0].stem)
+        yield (
+            f"{len(found)} of {int(found[0][1])} files of {name!r} are there; the examples of the others are missing. "
+            "Download them too, or learn from these alone."
+        )
 
 
 def _read(files: Sequence[Path]) -> Any:
@@ -108,10 +121,12 @@ def _column(arrow: Any, name: str, said: Mapping[str, Any], folder: Path) -> Col
     files = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
     if files or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
         column = ArrowColumn(values, folder)
-        first = next((value for value in column if value is not None), b"")
+        first = next((value for value in column if value), b"")  # neither null nor empty
         modality = _KINDS.get(str(said.get("_type"))) or sniffed(first)
         return Column(column, modality, kept=False)
-    if pyarrow.types.is_list(kind) and pyarrow.types.is_floating(kind.value_type):
+    types = pyarrow.types
+    lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    if lists and types.is_floating(kind.value_type):
         return Column(values.to_pylist(), "array")
     return Column(values.to_pylist(), None, names)
 

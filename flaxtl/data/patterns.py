@@ -34,7 +34,7 @@ def from_paths(paths: Sequence[str], pattern: str, setting: str) -> tuple[str, .
     Args:
         paths: of files.
         pattern: as many last parts of a path, with {} where the name stands, * for what does not matter, ? for one
-            character, and # for a whole number, behind which a file's ending may follow at the end of the pattern. Or
+            character, and # for a whole number; behind # or {} at the end of the pattern a file's ending may follow. Or
             a regular expression with one named group, (?P<label>…). Where {} or * can end in several places the first
             is meant; but if the paths differ in how many such places they have, and all end in a number, {} reaches
             up to that number.
@@ -147,7 +147,8 @@ class PathPattern:
     def readings(self, path: str) -> tuple[str, ...]:
         """Returns the names that the pattern can mean in a path, the one that is meant first; () if it does not fit."""
         found = [expression.fullmatch(self._end(path)) for expression in self.expressions]
-        return tuple(dict.fromkeys(next(iter(m.groupdict().values())) for m in found if m is not None))
+        names = [next(iter(match.groupdict().values())) for match in found if match is not None]
+        return tuple(dict.fromkeys(name for name in names if name))  # a group of an expression may match nothing
 
     def shape(self, path: str) -> tuple[int, ...]:
         """Returns how often each of the pattern's own signs occurs in the end of a path."""
@@ -169,8 +170,10 @@ class PathPattern:
 
 def _translated(text: str, star: str, hole: str) -> str:
     """Returns a pattern as a regular expression; "?" makes a sign lazy."""
-    signs = {"*": f"[^/]*{star}", "?": "[^/]", "#": _NUMBER, HOLE: f"(?P<label>[^/]+{hole})"}
     ending = r"(?:\.[^./]+)?" if text.endswith("#") else ""
+    if text.endswith(HOLE):  # a file's ending is no part of a name
+        hole, ending = "?", r"(?:\.[A-Za-z0-9]{1,5})?"
+    signs = {"*": f"[^/]*{star}", "?": "[^/]", "#": _NUMBER, HOLE: f"(?P<label>[^/]+{hole})"}
     return "".join(signs.get(word, _escaped(word)) for word in _WORDS.split(text)) + ending
 
 

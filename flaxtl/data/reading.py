@@ -11,12 +11,13 @@ from unicodedata import normalize
 import numpy as np
 
 from flaxtl.card import Columns
-from flaxtl.data.cells import class_name, is_missing
+from flaxtl.data.cells import class_name, is_almost_number, is_missing
 from flaxtl.data.columns import Reading, Table
+from flaxtl.data.doubts import doubtful_amounts
 from flaxtl.data.folder import modality_of, modality_of_files, readable
 from flaxtl.data.patterns import from_paths, is_pattern
 from flaxtl.data.records import Record
-from flaxtl.data.roles import PATH_NAMES, ids_of, inputs_in, named, numbers_of, roles_of
+from flaxtl.data.roles import PATH_NAMES, almost_numbers, ids_of, inputs_in, named, numbers_of, roles_of
 from flaxtl.data.source import Source
 from flaxtl.data.targets import labelled
 from flaxtl.errors import DataError, listed
@@ -34,15 +35,29 @@ def source_of(table: Table, reading: Reading) -> Source:
     _require_rows(table)
     roles = roles_of(table, reading)
     _require_whole(table, roles.inputs)
-    found = labelled(table, roles.labels, reading.task, certain=reading.certain and reading.task is not None)
+    certain = reading.certain and reading.task is not None
+    found = labelled(table, roles.labels, reading.task, certain=certain, known=reading.classes)
     source, rows = _of_inputs(table, roles.inputs, reading.on_bad_file)
     source = dataclasses.replace(
         source, notes=(*table.notes, *roles.notes), columns=Columns(roles.inputs, roles.labels)
     )
     source = found.given_to(source, rows)
+    source = dataclasses.replace(source, notes=(*source.notes, *_amount_notes(table, roles.inputs)))
     if reading.group_by is None:
         return source
     return dataclasses.replace(source, groups=_groups(table, source.keys, rows, reading.group_by))
+
+
+def _amount_notes(table: Table, names: Sequence[str]) -> list[str]:
+    """Says which columns of numbers hold what may stand for a missing number."""
+    columns = [(name, numbers_of(table.columns[name])) for name in names] if len(names) > 1 else []
+    return [
+        f"{value:g} occurs {count} times in {name!r}, outside of all other values, and is read as an amount. If it "
+        "stands for a missing value, fill these cells or remove the rows."
+        for name, values in columns
+        if values is not None
+        for value, count in doubtful_amounts(values.tolist()).items()
+    ]
 
 
 def inputs_of(table: Table, input_column: str | None, on_bad_file: OnBadFile, before: Columns | None = None) -> Source:
@@ -119,6 +134,8 @@ def _raw(table: Table, names: Sequence[str]) -> tuple[str | None, Sequence[Any]]
     if len(columns) > 1:
         return _several(table, names)
     column = columns[0]
+    if column.kind == "array" and column.kept:
+        _require_numbers(table, names[0])
     if column.kind is not None:
         values = column.values
         return column.kind, list(values) if column.kept else [Record(values, i, k) for i, k in enumerate(table.keys)]
@@ -141,6 +158,7 @@ def _raw(table: Table, names: Sequence[str]) -> tuple[str | None, Sequence[Any]]
 def _several(table: Table, names: Sequence[str]) -> tuple[str, Any]:
     columns = [table.columns[name] for name in names]
     numbers = [numbers_of(column) for column in columns]
+    _refuse_almost_numbers(table, names)
     if all(values is not None for values in numbers):
         found = np.stack([values for values in numbers if values is not None], axis=1)
         bare = np.argwhere(np.isnan(found))
@@ -160,8 +178,40 @@ def _several(table: Table, names: Sequence[str]) -> tuple[str, Any]:
     )
 
 
+def _refuse_almost_numbers(table: Table, names: Sequence[str]) -> None:
+    """Refuses columns of numbers that only people can read, which would be texts."""
+    for name in names:
+        column = table.columns[name]
+        if almost_numbers(column):
+            odd = next(i for i, value in enumerate(column.values) if is_almost_number(value))
+            raise DataError(
+                f"{table.at(odd)} has {column.values[odd]!r} in {name!r}; expected a number such as 1.5, with a point "
+                "and no other signs."
+            )
+
+
+def _require_numbers(table: Table, name: str) -> None:
+    """Refuses lists of numbers with holes, or of several lengths."""
+    shapes: dict[tuple[int, ...], int] = {}
+    for i, value in enumerate(table.columns[name].values):
+        try:
+            row = np.asarray(value, np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{table.at(i)} has in {name!r} what is no array of numbers: {error}.") from error
+        if not np.isfinite(row).all():
+            raise DataError(f"{table.at(i)} has numbers in {name!r} that are missing or infinite. Fill or remove them.")
+        shapes.setdefault(row.shape, i)
+    if len(shapes) > 1:
+        (one, first), (other, second), *_ = shapes.items()
+        raise DataError(
+            f"{table.title} has arrays of several shapes in {name!r}: {one} in {table.at(first, short=True)}, {other} "
+            f"in {table.at(second, short=True)}; expected one shape."
+        )
+
+
 def _files(table: Table, name: str, paths: Sequence[str]) -> list[Path]:
-    found = [_file(table.folder, path) for path in paths]
+    listings: dict[Path, dict[str, str]] = {}
+    found = [_file(table.folder, path, listings) for path in paths]
     missing = [i for i, file in enumerate(found) if not file.is_file()]
     if missing:
         raise DataError(
@@ -171,15 +221,25 @@ def _files(table: Table, name: str, paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def _file(folder: Path, path: str) -> Path:
-    """Returns the file that a table names; of another system's file names those that look the same count."""
+def _file(folder: Path, path: str, listings: dict[Path, dict[str, str]]) -> Path:
+    """Returns the file that a table names; of another system's file names those that look the same count.
+
+    Args:
+        folder: that paths are relative to.
+        path: as the table has it.
+        listings: what lies in folders by the names that it looks like; filled as folders are looked into.
+    """
     file = folder / path.strip()
-    if not file.is_file():
-        plain = path.strip().replace("\\", "/")
-        for form in ("NFC", "NFD"):
-            if (folder / normalize(form, plain)).is_file():
-                return folder / normalize(form, plain)
-    return file
+    if file.is_file():
+        return file
+    place = folder
+    for part in Path(path.strip().replace("\\", "/")).parts:
+        if not (place / part).exists() and place.is_dir():
+            if place not in listings:
+                listings[place] = {normalize("NFC", entry.name): entry.name for entry in place.iterdir()}
+            part = listings[place].get(normalize("NFC", part), part)
+        place = place / part
+    return place if place.is_file() else file
 
 
 def _groups(table: Table, keys: Sequence[str], rows: Sequence[int], group_by: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flaxtl.card import Columns
-from flaxtl.data.cells import is_date, is_doubtful, is_list, is_missing, number
+from flaxtl.data.cells import is_almost_number, is_date, is_doubtful, is_list, is_missing, number
 from flaxtl.data.columns import Column, Reading, Table
 from flaxtl.data.folder import modality_of
 from flaxtl.data.names import canonical_name
@@ -132,10 +132,19 @@ def unclear(table: Table, kind: str) -> DataError:
     """Returns the error of a column that cannot be inferred."""
     if not table.columns:
         return DataError(f"{table.title} has no columns.")
+    odd = [name for name, column in table.columns.items() if almost_numbers(column)]
+    written = f" The numbers in {listed(map(repr, odd))} are to be written with a point, such as 1.5." if odd else ""
     return DataError(
         f"{table.title} has the columns {listed(table.columns)}; which one holds the {kind} cannot be inferred. Name "
-        f"it with `{kind}_column`."
+        f"it with `{kind}_column`.{written if kind == 'input' else ''}"
     )
+
+
+def almost_numbers(column: Column) -> bool:
+    """Whether a column is of numbers some of which only people can read, such as 1,5 or 45 %."""
+    values = [v for v in column.values if not is_missing(v)] if column.kind is None and column.kept else []
+    written = [is_almost_number(value) for value in values]
+    return any(written) and all(w or number(v, padded=True) is not None for w, v in zip(written, values, strict=True))
 
 
 def ids_of(table: Table, used: Sequence[str]) -> str | None:
@@ -274,7 +283,7 @@ class _Content:
         different, length = len(set(texts)), sum(map(len, texts)) / max(len(texts), 1)
         if any(is_list(value) or isinstance(value, dict) for value in values):
             return cls("lists", different, length)
-        if all(number(value) is not None for value in values):
+        if all(number(value) is not None or is_almost_number(value) for value in values):
             return cls("numbers", different, length)
         if 2 * sum(number(value) is not None for value in values) >= len(values):
             return cls("mixed", different, length)

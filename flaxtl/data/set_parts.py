@@ -14,7 +14,6 @@ from flaxtl.data.source import UNLABELLED, Source, Splits, natural_order
 from flaxtl.errors import DataError, did_you_mean, listed
 
 PARTS = ("train", "validation", "test")
-_CALLED = ("split", "subset", "partition", "part", "set", "fold")
 
 
 def sources_of(tables: Mapping[str, Table], names: Mapping[str, str], reading: Reading) -> Source | Splits:
@@ -82,25 +81,6 @@ def joined(parts: Mapping[str, Source]) -> Source | Splits:
     return Splits(**{name: part.with_labels(train.labels) for name, part in parts.items()})
 
 
-def tables_by_column(table: Table) -> tuple[str, dict[str, Table]] | None:
-    """Divides a table by a column that says which part of the data each row is; None if it has none.
-
-    Returns:
-        The column's name, and the table of each part without that column.
-    """
-    for name, column in table.columns.items():
-        if name.strip().lower() not in _CALLED or not column.kept or column.names:
-            continue
-        said = [part_of(str(value).strip()) for value in column.values]
-        if None in said or "train" not in said or len(set(said)) < 2:
-            continue
-        rest = dataclasses.replace(table, columns={n: c for n, c in table.columns.items() if n != name})
-        return name, {
-            part: rest.rows([i for i, found in enumerate(said) if found == part]) for part in PARTS if part in said
-        }
-    return None
-
-
 def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[str, str]:
     """Returns which of the splits that a data set has is which part: part → split.
 
@@ -139,6 +119,21 @@ def parts_of(place: str, available: Sequence[str], split: str | None) -> dict[st
     return {part: found[part] for part in PARTS if part in found}
 
 
+def noted(
+    tables: dict[str, Table], available: Sequence[str], parts: Mapping[str, str], split: str | None
+) -> dict[str, Table]:
+    """Returns the tables of a set's parts with a note on the splits that are not read, unless the user chose them."""
+    rest = [name for name in available if name not in parts.values()]
+    if split is not None or not rest:
+        return tables
+    first = next(iter(tables))
+    note = (
+        f"{tables[first].place} holds {listed(map(repr, rest))} too, which is not read. Name what to read with "
+        f"`split`, such as `split='train={rest[0]}'`."
+    )
+    return {**tables, first: dataclasses.replace(tables[first], notes=(*tables[first].notes, note))}
+
+
 def _part(entry: str) -> tuple[str, str]:
     part, equals, name = entry.strip().partition("=")
     if not equals:
@@ -147,3 +142,19 @@ def _part(entry: str) -> tuple[str, str]:
     if said is None or not name:
         raise DataError(f"`split` holds {entry!r}; expected a split's name, or train=, validation= or test= before it.")
     return said, name
+
+
+def with_split(data: Source | Splits, split: str | None, place: str) -> Source | Splits:
+    """Returns the parts that a user names of data that is read already; see `parts_of`.
+
+    Raises:
+        DataError: there is no such part.
+    """
+    if split is None:
+        return data
+    parts = data.parts if isinstance(data, Splits) else {"all": data}
+    chosen = parts_of(place, list(parts), split)
+    sliced = [name for name in chosen.values() if name not in parts]
+    if sliced:
+        raise DataError(f"{place} cannot be cut at {sliced[0]!r}; expected one of {listed(parts)}. See `limit`.")
+    return joined({part: parts[name] for part, name in chosen.items()})

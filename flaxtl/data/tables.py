@@ -1,25 +1,23 @@
-"""Tables of examples: CSV, TSV and JSON lines, holding paths or the examples themselves."""
+"""Tables of examples: CSV, TSV and JSON, holding paths or the examples themselves."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from flaxtl.card import Task
 from flaxtl.data.columns import Column, Reading, Table
-from flaxtl.data.delimited import read_delimited, read_text_file
+from flaxtl.data.delimited import read_delimited
 from flaxtl.data.folder import BadFile
-from flaxtl.data.names import canonical_name
+from flaxtl.data.json_tables import JSON, json_table
 from flaxtl.data.reading import source_of
-from flaxtl.data.set_parts import sources_of, tables_by_column
+from flaxtl.data.set_parts import sources_of, with_split
 from flaxtl.data.source import Source, Splits
-from flaxtl.errors import DataError, listed
+from flaxtl.data.split_columns import by_column, unread_notes
 from flaxtl.places import expanded
 
 _CSV = (".csv", ".tsv")
-TABLES = (*_CSV, ".jsonl", ".ndjson")
+TABLES = (*_CSV, *JSON)
 
 
 def from_csv(
@@ -60,30 +58,41 @@ def from_jsonl(
     task: Task | None = None,
     on_bad_file: BadFile = "error",
 ) -> Source:
-    """Reads a file with one JSON object a line; as `from_csv` otherwise."""
+    """Reads a file with one JSON object a line, or one list of objects; as `from_csv` otherwise."""
     reading = Reading(input_column, label_column, group_by, task, on_bad_file)
-    return source_of(_jsonl_table(expanded(path)), reading)
+    return source_of(json_table(expanded(path)), reading)
 
 
-def from_table(path: str | Path, reading: Reading) -> Source | Splits:
+def from_table(path: str | Path, reading: Reading, split: str | None = None) -> Source | Splits:
     """Reads a table by its ending; a column `split` of train, validation and test divides it.
 
     Raises:
         DataError: as `from_csv`.
     """
-    return divided(read_table(path), reading)
+    return divided(read_table(path), reading, split)
 
 
-def divided(table: Table, reading: Reading) -> Source | Splits:
-    """Makes a source of a table, or of its parts where a column says which part of the data each row is."""
+def divided(table: Table, reading: Reading, split: str | None = None) -> Source | Splits:
+    """Makes a source of a table, or of its parts where a column says which part of the data each row is.
+
+    Args:
+        table: to read.
+        reading: which columns are what.
+        split: the parts to read, see `set_parts.parts_of`.
+
+    Raises:
+        DataError: as `source_of`; rows of which it is not clear what they are for; there is no such part.
+    """
     named = ",".join(filter(None, (reading.input_column, reading.label_column, reading.group_by))).split(",")
-    parts = tables_by_column(table)
-    if parts is None or parts[0] in named:
-        return source_of(table, reading)
-    column, tables = parts
-    note = f"The column {column!r} says which rows are for training, validation and test."
-    tables["train"] = dataclasses.replace(tables["train"], notes=(*table.notes, note))
-    return sources_of(tables, {part: part for part in tables}, reading)
+    found = by_column(table, named, split)
+    if found is None:
+        table = dataclasses.replace(table, notes=(*table.notes, *unread_notes(table, named)))
+        return with_split(source_of(table, reading), split, table.place)
+    tables = dict(found.tables)
+    first = next(iter(tables))
+    tables[first] = dataclasses.replace(tables[first], notes=(*table.notes, found.note))
+    read = sources_of(tables, found.names, reading)
+    return read.parts[found.lone] if isinstance(read, Splits) and found.lone is not None else read
 
 
 def read_table(path: str | Path) -> Table:
@@ -93,42 +102,12 @@ def read_table(path: str | Path) -> Table:
         DataError: it is missing, not UTF-8 or not well-formed.
     """
     file = expanded(path)
-    return _csv_table(file) if file.suffix.lower() in _CSV else _jsonl_table(file)
+    return _csv_table(file) if file.suffix.lower() in _CSV else json_table(file)
 
 
 def _csv_table(file: Path) -> Table:
     found = read_delimited(file)
     columns = {name: Column([row[k] for row in found.rows]) for k, name in enumerate(found.names)}
-    return _table(file, columns, found.lines, header=True, notes=found.notes)
-
-
-def _jsonl_table(file: Path) -> Table:
-    rows: list[dict[str, Any]] = []
-    lines: list[int] = []
-    for number, line in enumerate(read_text_file(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-        except json.JSONDecodeError as error:
-            raise DataError(f"Line {number} of {file} is not JSON: {error}. Expected one object a line.") from error
-        except ValueError as error:
-            raise DataError(f"Line {number} of {file} {error}.") from error
-        if not isinstance(row, dict):
-            raise DataError(f"Line {number} of {file} holds {type(row).__name__}; expected one object a line.")
-        rows.append(row)
-        lines.append(number)
-    names = dict.fromkeys(key for row in rows for key in row)
-    return _table(file, {name: Column([row.get(name) for row in rows]) for name in names}, lines)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [canonical_name(name) for name, _ in pairs]
-    found = dict(zip(names, (value for _, value in pairs), strict=True))
-    if len(found) < len(pairs):
-        raise ValueError(f"has {listed(repr(n) for n in found if names.count(n) > 1)} more than once")
-    return found
-
-
-def _table(file: Path, columns: dict[str, Column], lines: list[int], **more: Any) -> Table:
-    return Table(str(file), file.name, columns, len(lines), file.parent, unit="line", places=lines, **more)
+    length, lines = len(found.rows), found.lines
+    place = (str(file), file.name, columns, length, file.parent)
+    return Table(*place, unit="line", places=lines, header=True, notes=found.notes)

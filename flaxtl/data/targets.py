@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +15,16 @@ from flaxtl.data.cells import (
     class_names,
     is_almost_number,
     is_date,
-    is_doubtful,
     is_list,
     is_missing,
     is_quoted_list,
     number,
     written_list,
 )
+from flaxtl.data.doubts import doubtful_amounts, doubtful_places
 from flaxtl.data.names import similarity_notes
 from flaxtl.data.source import Source, natural_order
-from flaxtl.data.tasks import SEPARATORS, inferred_task, is_flag
+from flaxtl.data.tasks import SEPARATORS, inferred_task, is_flag, rare_separator
 from flaxtl.errors import DataError, listed
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LARGEST = float(np.finfo(np.float32).max)
 _YES = {"1", "1.0", "true", "yes"}
+_FLAG_KINDS = ({"0", "0.0", "1", "1.0"}, {"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +62,9 @@ class Labelled:
         return source.with_outputs(self.values[np.asarray(rows, np.int64)], self.labels, self.task)
 
 
-def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: bool = True) -> Labelled:
+def labelled(
+    table: Table, names: Sequence[str], task: Task | None, *, certain: bool = True, known: Collection[str] = ()
+) -> Labelled:
     """Reads targets from columns of a table.
 
     Args:
@@ -70,6 +73,7 @@ def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: 
             them), or one of 0 and 1 for each label; regression one of numbers for each output.
         task: what is in them; None infers it where it is clear.
         certain: whether the task is the user's word, by which what may stand for a missing label is a class.
+        known: names that are classes even where they may stand for a missing label.
 
     Raises:
         DataError: labels that are missing, columns or values that the task cannot have, or a task that is not clear.
@@ -88,13 +92,13 @@ def labelled(table: Table, names: Sequence[str], task: Task | None, *, certain: 
     else:
         [(name, column)] = columns.items()
         read = _multilabel if chosen == "multilabel" else _classification
-        found = read(table, name, column, certain and task is not None)
+        found = read(table, name, column, certain and task is not None, known)
     alike = [] if found.task == "regression" else similarity_notes(found.labels)
     notes = (*([note] if note else []), *found.notes, *alike)
     return dataclasses.replace(found, notes=notes)
 
 
-def _classification(table: Table, name: str, column: Column, explicit: bool) -> Labelled:
+def _classification(table: Table, name: str, column: Column, explicit: bool, known: Collection[str]) -> Labelled:
     values = list(column.values)
     _require(table, name, values, [i for i, value in enumerate(values) if is_missing(value)])
     for i, value in enumerate(values):
@@ -107,8 +111,7 @@ def _classification(table: Table, name: str, column: Column, explicit: bool) -> 
         found = _named(table, name, column.names, values)
         return Labelled("classification", tuple(map(class_name, column.names)), tuple(found))
     _require_one_kind(table, name, values)
-    _refuse_unlabelled(table, name, values, explicit)
-    notes = _doubts(name, values) if explicit else []
+    notes = _doubts(table, name, values, explicit, known)
     names = class_names([value.isoformat() if hasattr(value, "isoformat") else value for value in values])
     return Labelled("classification", natural_order(set(names)), tuple(names), notes=tuple(notes))
 
@@ -139,29 +142,22 @@ def _require(table: Table, name: str, values: Sequence[Any], rows: Sequence[int]
     raise DataError(f"{table.at(rows[0])} has no label: {first}. {way_out}")
 
 
-def _refuse_unlabelled(table: Table, name: str, values: Sequence[Any], explicit: bool) -> None:
-    """Refuses what may stand for no label, unless the task is given: then it is a class."""
-    numbers = [number(value) for value in values]
-    if None not in numbers and -1.0 in numbers:
-        rest = {value for value in numbers if value != -1.0}
-        rows = [i for i, value in enumerate(numbers) if value == -1.0]
-        if not rest:
-            _require(table, name, values, rows)
-        clear = explicit or rest == {1.0} or any(value is not None and value < 0 for value in rest)
-    else:
-        rows = [i for i, value in enumerate(values) if is_doubtful(value)]
-        clear = explicit
-    if rows and not clear:
+def _doubts(table: Table, name: str, values: Sequence[Any], explicit: bool, known: Collection[str]) -> list[str]:
+    """Refuses what may stand for no label; where the task is given it is a class, and the notes say so."""
+    rows = doubtful_places(values, known)
+    if explicit:
+        found = collections.Counter(class_name(values[i]).strip() for i in rows)
+        return [f"{v!r} in {name!r} is read as a class, not as missing ({count} times)." for v, count in found.items()]
+    if rows and len({class_name(values[i]).strip() for i in range(len(values))}) == 1:
+        _require(table, name, values, rows)
+    if rows:
+        word = class_name(values[rows[0]]).strip()
         raise DataError(
             f"{table.at(rows[0])} has {_short(values[rows[0]])} as {name!r}, which may stand for a missing label "
             f"({len(rows)} of {len(values)} rows). Give these rows labels or remove them; if it is a class, set "
-            "`task='classification'`."
+            f"`task='classification'`. To leave such rows out set `classes={[f'{word}=']!r}`."
         )
-
-
-def _doubts(name: str, values: Sequence[Any]) -> list[str]:
-    found = collections.Counter(value.strip() for value in values if is_doubtful(value))
-    return [f"{v!r} in {name!r} is read as a class, not as missing ({count} times)." for v, count in found.items()]
+    return []
 
 
 def _require_one_kind(table: Table, name: str, values: Sequence[Any]) -> None:
@@ -172,6 +168,14 @@ def _require_one_kind(table: Table, name: str, values: Sequence[Any]) -> None:
         raise DataError(
             f"{table.title} has {values[yes]} in {table.at(yes, short=True)} but {_short(values[no])} in "
             f"{table.at(no, short=True)} as {name!r}; expected values of one kind."
+        )
+    spelled = [next((k for k, kind in enumerate(_FLAG_KINDS) if str(v).strip().lower() in kind), None) for v in values]
+    if None not in spelled and len(set(spelled)) > 1:
+        one = spelled.index(spelled[0])
+        other = next(i for i, kind in enumerate(spelled) if kind != spelled[0])
+        raise DataError(
+            f"{table.title} has {_short(values[one])} in {table.at(one, short=True)} but {_short(values[other])} in "
+            f"{table.at(other, short=True)} as {name!r}, which may be the same; expected values of one kind."
         )
 
 
@@ -195,19 +199,21 @@ def _flags(table: Table, columns: dict[str, Column]) -> Labelled:
     return Labelled("multilabel", tuple(columns), values=np.stack(table_of, axis=1).astype(np.float32))
 
 
-def _multilabel(table: Table, name: str, column: Column, explicit: bool) -> Labelled:
+def _multilabel(table: Table, name: str, column: Column, explicit: bool, known: Collection[str]) -> Labelled:
     values = list(column.values)
     cells, notes = _cells(table, name, values)
     sets = []
     bare = {i for i, cell in enumerate(cells) if any(is_missing(v) or (column.names and number(v) == -1) for v in cell)}
     if len(bare) == len(cells):
         _require(table, name, values, sorted(bare))
+    flat = [item for i, cell in enumerate(cells) if i not in bare for item in cell]
+    doubtful = set() if column.names else {class_name(flat[k]) for k in doubtful_places(flat, known)}
     for i, cell in enumerate(cells):
         if i in bare:
             raise DataError(f"{table.at(i)} has a label that is missing within {_short(values[i])} as {name!r}.")
         if any(is_list(item) or isinstance(item, dict) for item in cell):
             raise DataError(f"{table.at(i)} has lists or objects within {_short(values[i])} as {name!r}.")
-        if not explicit and any(is_doubtful(item) for item in cell):
+        if not explicit and doubtful.intersection(map(class_name, cell)):
             raise DataError(
                 f"{table.at(i)} has {_short(values[i])} as {name!r}, which may stand for a missing label. If it is one "
                 "of the labels, set `task='multilabel'`."
@@ -245,13 +251,15 @@ def _cells(table: Table, name: str, values: Sequence[Any]) -> tuple[list[list[An
     missing = {i for i, v in enumerate(values) if found[i] is None and is_missing(v)} - set(none)
     _require(table, name, values, sorted(missing))
     sign = next((s for s in SEPARATORS if any(isinstance(v, str) and s in v for v in values)), None)
+    rare = None if sign or lists else rare_separator(values)
     if not lists:
-        divided = [[part.strip() for part in str(v).split(sign) if part.strip()] if sign else [v] for v in values]
+        cut = sign or rare
+        divided = [[part.strip() for part in str(v).split(cut) if part.strip()] if cut else [v] for v in values]
         divided = [[] if i in set(none) else cell for i, cell in enumerate(divided)]
         _refuse_two_signs(table, name, values, divided, sign)
         notes = [f"Rows with nothing in {name!r} have none of the labels ({len(none)} of {len(values)})."]
         notes = notes if none else []
-        return divided, notes
+        return divided, [*notes, *([f"{name!r} holds labels with {rare!r} between them."] if rare else [])]
     for i, value in enumerate(values):
         if found[i] is None and isinstance(value, str) and any(s in value for s in SEPARATORS):
             raise DataError(
@@ -295,6 +303,7 @@ def _refuse_vectors(table: Table, name: str, cells: Sequence[Sequence[Any]], col
 
 def _regression(table: Table, columns: dict[str, Column]) -> Labelled:
     table_of = []
+    notes: list[str] = []
     for name, column in columns.items():
         values = list(column.values)
         _require(table, name, values, [i for i, value in enumerate(values) if is_missing(value)])
@@ -305,7 +314,12 @@ def _regression(table: Table, columns: dict[str, Column]) -> Labelled:
                 hint = " (dates are none)" if is_date(values[i]) else hint
                 raise DataError(f"{table.at(i)} has {_short(values[i])} as {name!r}; expected a finite number{hint}.")
         table_of.append(np.asarray(numbers, np.float32))
-    return Labelled("regression", tuple(columns), values=np.stack(table_of, axis=1))
+        notes += [
+            f"{value:g} occurs {count} times in {name!r}, outside of all other values, and is read as an amount. If it "
+            "stands for a missing value, remove these rows."
+            for value, count in doubtful_amounts([n for n in numbers if n is not None]).items()
+        ]
+    return Labelled("regression", tuple(columns), values=np.stack(table_of, axis=1), notes=tuple(notes))
 
 
 def _short(value: Any) -> str:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from flaxtl.card import Task
 from flaxtl.data.cells import is_almost_number, is_date, is_list, is_missing, is_quoted_list, number, written_list
+from flaxtl.data.doubts import doubtful_places
 from flaxtl.errors import DataError, listed
 
 if TYPE_CHECKING:
     from flaxtl.data.columns import Column, Table
 
 SEPARATORS = (";", "|", ",")
+# Signs that stand in the names of classes too: between labels only where the parts are labels of other rows.
+_RARE_SEPARATORS = ("/", "+", "&", "\\", "\t", "\n", ":", " and ", " - ", " ", "_", "-")
 _FLAGS = {"1", "1.0", "true", "yes", "0", "0.0", "false", "no"}
 # Fewer different numbers than this may be classes or levels of a scale.
 _MANY = 20
@@ -51,6 +54,8 @@ def inferred_task(table: Table, columns: Mapping[str, Column]) -> tuple[Task, st
         return "multilabel", f"The task is multilabel: {name!r} holds lists of labels."
     if column.names or not values:
         return "classification", None
+    odd_places = set(doubtful_places(values))
+    values = [value for i, value in enumerate(values) if i not in odd_places] or values  # told of with the labels
     numbers = [number(value) for value in values]
     found = [value for value in numbers if value is not None]
     if len(found) < len(values) and all(_is_amount(value) for value in values):
@@ -140,7 +145,34 @@ def _of_texts(table: Table, name: str, values: Sequence[str]) -> tuple[Task, str
                 f"set `task='multilabel'` if {sign!r} stands between labels, or `task='classification'` if each value "
                 "is one class",
             )
+    rare = rare_separator(values)
+    if rare is not None:
+        joined = next(value for value in sorted(kinds) if rare in value.strip())
+        raise _unclear(
+            table,
+            name,
+            f"values such as {joined!r} beside their parts",
+            f"set `task='multilabel'` if {rare!r} stands between labels, or `task='classification'` if each value is "
+            "one class",
+        )
     return "classification", None
+
+
+def rare_separator(values: Sequence[Any]) -> str | None:
+    """Returns the sign by which texts are surely divided into labels, though names hold it too; None if there is none.
+
+    That is sure where most of the texts that hold the sign consist of labels of other rows.
+
+    Example:
+        >>> rare_separator(['sad', 'angry', 'sad/angry']), rare_separator(['New York', 'York', 'Old Town'])
+        ('/', None)
+    """
+    kinds = {value.strip() for value in values if isinstance(value, str) and value.strip()}
+    for sign in _RARE_SEPARATORS:
+        divided = [[part.strip() for part in kind.split(sign)] for kind in kinds if sign in kind]
+        if divided and 2 * sum(kinds.issuperset(parts) and len(set(parts)) > 1 for parts in divided) > len(divided):
+            return sign
+    return None
 
 
 def _of_several(table: Table, columns: Mapping[str, Column]) -> tuple[Task, str | None]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from flaxtl.data.audio import Clip
 from flaxtl.data.columns import Column, LazyList, Reading, Table
-from flaxtl.data.set_parts import parts_of, sources_of
+from flaxtl.data.set_parts import noted, parts_of, sources_of
 from flaxtl.data.source import Source, Splits
 from flaxtl.errors import DataError, did_you_mean, listed
 from flaxtl.places import expanded
@@ -50,7 +50,7 @@ def from_tfds(name: str, *, split: str | None = None, reading: Reading | None = 
         )
     parts = parts_of(f"tfds:{name}", list(builder.info.splits), split)
     tables = {part: _table(builder, f"tfds:{name}", of) for part, of in parts.items()}
-    return sources_of(tables, parts, reading or Reading())
+    return sources_of(noted(tables, list(builder.info.splits), parts, split), parts, reading or Reading())
 
 
 def _prepared(name: str) -> Path:
