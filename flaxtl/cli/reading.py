@@ -122,9 +122,9 @@ def _sentence(box: str, name: str) -> str:
     if found := re.match(
         r"Error parsing (\S+): no type matching .*STR FLOAT.* could be instantiated from (.*?)\.?$", text
     ):
-        words = " ".join(re.findall(r"'([^']*)'", found[2]))
-        choices = ", ".join(re.findall(r"\{([^}]*)\}", text)[0].split(","))
-        return f"{found[1]} is {words!r}; expected {choices}, or numbers by name such as daisy=2 rose=0.5. {help_}"
+        told = " ".join(re.findall(r"'([^']*)'", found[2]))
+        allowed = ", ".join(re.findall(r"\{([^}]*)\}", text)[0].split(","))
+        return f"{found[1]} is {told!r}; expected {allowed}, or numbers by name such as daisy=2 rose=0.5. {help_}"
     if found := re.match(r"Error parsing (\S+): no type matching (\S+) could be instantiated from \[(.*?)\]", text):
         wanted = [_TYPES.get(kind, kind.strip("{}")) for kind in re.findall(r"\{[^}]*\}|[^|]+", found[2])]
         return f"{found[1]} is {found[3]}; expected {' or '.join(wanted)}. {help_}"
