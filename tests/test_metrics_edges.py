@@ -229,7 +229,7 @@ def test_the_constant_answer_stands_beside_each_main_figure():
     ("predicted", "words"),
     [
         ([0] * 12, "Predicts only 1 of 3 classes: daisy."),
-        ([0] * 8 + [1] * 4, "Predicts only 2 of 3 classes; never predicted: rose. All their examples (33.3%)"),
+        ([0] * 8 + [1] * 4, "Predicts only 2 of 3 classes; never predicted: rose. All their examples (33.3% of all)"),
     ],
 )
 def test_classes_that_are_never_predicted_are_noted(predicted, words):
