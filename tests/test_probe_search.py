@@ -72,7 +72,7 @@ def test_the_head_is_scikit_learns_on_scaled_features(scaling):
 
 def test_rows_are_mean_and_standard_error_over_held_out_examples():
     head = solve_head(EQUAL_X, EQUAL_Y, 4, **QUICK)
-    held_out = losses(head.cv.logits, EQUAL_Y)
+    held_out = losses(head.cv.logits / head.temperature, EQUAL_Y)
     row = head.cv.best
     assert row.loss == pytest.approx(held_out.mean(), rel=1e-4)
     assert row.loss_se == pytest.approx(held_out.std(ddof=1) / math.sqrt(88), rel=1e-4)
@@ -225,11 +225,12 @@ def test_groups_are_never_divided():
     y = np.array([0, 1, 2, 3, 0, 1, 2, 3])[group]
     x = (np.eye(8)[group] + 0.01 * rng.normal(size=(72, 8))).astype(np.float32)
     divided = solve_head(x, y, 4, **QUICK).cv
-    whole = solve_head(x, y, 4, groups=[f"g{g}" for g in group], **QUICK).cv
+    head = solve_head(x, y, 4, groups=[f"g{g}" for g in group], **QUICK)
+    whole = head.cv
     assert max(r.accuracy for r in divided.rows) == 1.0
     assert max(r.accuracy for r in whole.rows) < 0.5
     # A group counts as one observation: nine alike make the error no smaller.
-    rest = losses(whole.logits, y)
+    rest = losses(whole.logits / head.temperature, y)
     by_group = np.bincount(group, rest - rest.mean())
     assert whole.best.loss_se == pytest.approx(np.sqrt(np.square(by_group).sum() * 8 / 7) / 72, rel=1e-3)
     alone = solve_head(np.eye(8, 10), np.arange(8) % 4, 4, groups=list("abcd" * 2)).cv
