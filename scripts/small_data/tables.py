@@ -71,9 +71,9 @@ recording or a speaker together; of texts our heads, but no peer's, may learn fr
 Wall times hold what else the machine did: auto had it nearly to itself, but for texts, beside which a simulation of
 low priority ran; the dear methods ran beside other work at times. The commit of each line is in `small_data.jsonl`.
 Beyond the plan, `full` on sign_digits and `lpft` on fashion_mnist have more draws, since one or two said too little.
-The head on all sets, and auto on flowers and fsdd, were measured again after the rules of the head's penalty and
-calibration had changed (strengths judged at their best calibration), at high priority beside other work; auto on the
-other sets, and flowers with 50 a class where its lines say so, are of the rules before.
+The head on all sets, and auto on flowers (50 a class: the first draws alone) and fsdd, were measured again when
+strengths of the head came to be judged at their best calibration, at high priority beside other work; auto on the other
+sets is of the rules before.
 """
 
 

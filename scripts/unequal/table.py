@@ -53,7 +53,7 @@ of C, five stratified folds (fewer where a class is smaller), chosen by log-loss
 `{default}`: all defaults, features as they are. **below** marks a difference on the wrong side by more
 than its standard error; under equality one of six figures would be.
 
-The rules were chosen while draws of these sets were looked at (about 200, by other seeds)."""
+The rules were chosen while draws of these sets were looked at (about 320, by other seeds)."""
 _BEFORE = f"""The one-standard-error rule, and no weights of classes; `{SEARCHED}` as above.
 
 """
