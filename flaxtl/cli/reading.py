@@ -51,8 +51,10 @@ def settings(name: str, words: Sequence[str]) -> Any:
 def _with_pairs_apart(kind: type, words: Sequence[str]) -> list[str]:
     """Returns the words with NAME=NUMBER as two, where an option takes numbers by name."""
     hints = typing.get_type_hints(kind)
-    hints |= {n: h for hint in hints.values() if dataclasses.is_dataclass(hint) for n, h in _hints_of(hint).items()}
-    by_name = {option(n) for n, h in hints.items() if any(typing.get_origin(one) is dict for one in _union(h))}
+    sections: list[Any] = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+    for section in sections:
+        hints |= typing.get_type_hints(section)
+    by_name = {option(n) for n, h in hints.items() if any(typing.get_origin(one) is dict for one in typing.get_args(h))}
     found: list[str] = []
     current = ""
     for word in words:
@@ -61,14 +63,6 @@ def _with_pairs_apart(kind: type, words: Sequence[str]) -> list[str]:
         pair = re.fullmatch(r"(.+)=([^=]+)", word) if current in by_name and not word.startswith("--") else None
         found += [word] if pair is None else [pair[1], pair[2]]
     return found
-
-
-def _hints_of(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _union(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) or (hint,)
 
 
 def _require_known(name: str, kind: type, words: Sequence[str]) -> None:

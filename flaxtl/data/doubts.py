@@ -13,7 +13,7 @@ from flaxtl.data.cells import class_name, is_doubtful, number
 # What libraries and questionnaires write in place of a missing number; -100 is what losses of PyTorch leave out.
 _BELOW = {-1.0, -9.0, -99.0, -100.0, -999.0, -9999.0, -99999.0}
 _ABOVE = {99.0, 255.0, 999.0, 9999.0, 65535.0, 99999.0}
-# So many times further from zero than all other numbers is what may be no number at all.
+# A number this many times further from zero than all others may stand for a missing one.
 _FAR = 3
 
 
@@ -69,6 +69,25 @@ def _odd_numbers(different: set[float], *, among_words: bool) -> set[float]:
     in_order = len(usual) > 1 and min(usual) in (0, 1) and max(usual) - min(usual) == len(usual) - 1
     above = different & _ABOVE if in_order else set()
     return {value for value in (different & _BELOW) | above if abs(value) > max(reach, 8)}
+
+
+def amount_notes(name: str, values: Sequence[float], remedy: str) -> list[str]:
+    """Says which numbers of a column may stand for a missing one.
+
+    Args:
+        name: of the column.
+        values: its numbers.
+        remedy: what to do if they do.
+
+    Example:
+        >>> amount_notes('price', [1.0, 2.0], 'remove these rows')
+        []
+    """
+    return [
+        f"{value:g} occurs {count} times in {name!r}, outside of all other values, and is read as an amount. If it "
+        f"stands for a missing value, {remedy}."
+        for value, count in doubtful_amounts(values).items()
+    ]
 
 
 def doubtful_amounts(values: Sequence[float]) -> dict[float, int]:

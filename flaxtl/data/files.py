@@ -20,7 +20,7 @@ from flaxtl.errors import DataError, listed
 from flaxtl.places import expanded
 
 BadFile = Literal["error", "skip"]
-# So many times more files of one kind than of all others are the data, and the others strays.
+# Where one kind has at least this many times the files of all others together, the others are strays.
 _FEW = 3
 
 

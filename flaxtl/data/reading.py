@@ -13,7 +13,7 @@ import numpy as np
 from flaxtl.card import Columns
 from flaxtl.data.cells import class_name, is_almost_number, is_missing
 from flaxtl.data.columns import Reading, Table
-from flaxtl.data.doubts import doubtful_amounts
+from flaxtl.data.doubts import amount_notes
 from flaxtl.data.folder import modality_of, modality_of_files, readable
 from flaxtl.data.patterns import from_paths, is_pattern
 from flaxtl.data.records import Record
@@ -51,12 +51,9 @@ def source_of(table: Table, reading: Reading) -> Source:
 def _amount_notes(table: Table, names: Sequence[str]) -> list[str]:
     """Says which columns of numbers hold what may stand for a missing number."""
     columns = [(name, numbers_of(table.columns[name])) for name in names] if len(names) > 1 else []
+    remedy = "fill these cells or remove the rows"
     return [
-        f"{value:g} occurs {count} times in {name!r}, outside of all other values, and is read as an amount. If it "
-        "stands for a missing value, fill these cells or remove the rows."
-        for name, values in columns
-        if values is not None
-        for value, count in doubtful_amounts(values.tolist()).items()
+        note for name, values in columns if values is not None for note in amount_notes(name, values.tolist(), remedy)
     ]
 
 

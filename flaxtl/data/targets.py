@@ -21,7 +21,7 @@ from flaxtl.data.cells import (
     number,
     written_list,
 )
-from flaxtl.data.doubts import doubtful_amounts, doubtful_places
+from flaxtl.data.doubts import amount_notes, doubtful_places
 from flaxtl.data.names import similarity_notes
 from flaxtl.data.source import Source, natural_order
 from flaxtl.data.tasks import SEPARATORS, inferred_task, is_flag, rare_separator
@@ -314,11 +314,7 @@ def _regression(table: Table, columns: dict[str, Column]) -> Labelled:
                 hint = " (dates are none)" if is_date(values[i]) else hint
                 raise DataError(f"{table.at(i)} has {_short(values[i])} as {name!r}; expected a finite number{hint}.")
         table_of.append(np.asarray(numbers, np.float32))
-        notes += [
-            f"{value:g} occurs {count} times in {name!r}, outside of all other values, and is read as an amount. If it "
-            "stands for a missing value, remove these rows."
-            for value, count in doubtful_amounts([n for n in numbers if n is not None]).items()
-        ]
+        notes += amount_notes(name, [n for n in numbers if n is not None], "remove these rows")
     return Labelled("regression", tuple(columns), values=np.stack(table_of, axis=1), notes=tuple(notes))
 
 
