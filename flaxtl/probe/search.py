@@ -25,8 +25,8 @@ SPARSE = 0.5
 # Before anything is held out, what the best strength is: a normal distribution of the logarithm to the base ten of
 # strength over total variance. With strengths judged at their best calibration, -3 ± 1 had the lowest log-loss on the
 # test part of 124 draws of five sets (pictures and sounds; 5 to 50 a class, and 10/3/2, 20/5/5, 30/3): 0.009 ± 0.003
-# with equal classes and 0.014 ± 0.006 with unequal ones below that of strengths judged as they come, with -4 ± 1. One order
-# of magnitude leaves the choice to the data from some dozens of examples on.
+# with equal classes and 0.014 ± 0.006 with unequal ones below that of strengths judged as they come, with -4 ± 1. One
+# order of magnitude leaves the choice to the data from some dozens of examples on.
 USUAL_STRENGTH, STRENGTH_SPREAD = -3.0, 1.0
 # From so many examples on they are dealt to the folds twice, and once: on six draws of 500 sign language digits
 # (MobileNetV2) one dealing and two chose the same strength, and two cost twice the time.
